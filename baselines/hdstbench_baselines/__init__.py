@@ -1,0 +1,1 @@
+"""Baselines of the benchmark: published models and controls."""

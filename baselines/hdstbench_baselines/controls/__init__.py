@@ -1,0 +1,1 @@
+"""Controls: what no image, no training or no neighbourhood already achieves."""

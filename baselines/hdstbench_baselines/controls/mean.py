@@ -1,0 +1,43 @@
+"""The training mean of each gene, everywhere: what no image at all achieves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hdstbench.arrays import FloatArray
+from hdstbench.plugins.plugin import ModelPlugin, RunContext
+from hdstbench.protocol.slide import Slide
+
+
+@dataclass(frozen=True, slots=True)
+class MeanConfig:
+    """There is nothing to choose."""
+
+
+class Mean:
+    """Predict the mean target of the training units."""
+
+    def __init__(self, config: MeanConfig) -> None:
+        self.mean = np.zeros(0, np.float32)
+
+    def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
+        """See Model."""
+        targets = [slide.need_labels().target() for slide in (*train, *val)]
+        self.mean = np.concatenate(targets).mean(axis=0, dtype=np.float64).astype(np.float32)
+
+    def predict(self, slide: Slide) -> FloatArray:
+        """See Model."""
+        return np.tile(self.mean, (len(slide), 1))
+
+
+PLUGIN = ModelPlugin(
+    name="mean",
+    kind="control",
+    context="unit",
+    recipes=dict.fromkeys(("official", "tuned", "common", "quick", "tiny"), MeanConfig()),
+    build=Mean,
+    paper="none: a control",
+    licence="Apache-2.0",
+    notes="Constant a gene, so its pcc_gene is 0 by definition; its pcc_bin shows what that measures.",
+)

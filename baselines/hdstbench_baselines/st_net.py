@@ -1,0 +1,154 @@
+"""ST-Net: a DenseNet-121 that sees one patch and predicts its unit.
+
+Paper: He et al., Nature Biomedical Engineering 2020, doi:10.1038/s41551-020-0578-x.
+
+Differences from the authors' code are listed in PLUGIN.notes, so the leaderboard shows them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hdstbench.plugins.plugin import ModelPlugin
+from hdstbench.protocol.slide import Slide
+from hdstbench.rng import stream
+from hdstbench.torchkit.batch import SYMMETRIES, Batch, BatchLabels, to_tensor, turn, unit_batches
+from hdstbench.torchkit.encoders import Encoder, make_encoder
+from hdstbench.torchkit.trainer import Optimiser, TorchModel, Training
+
+STATISTICS_UNITS = 384
+"""Training patches for the channel statistics: 12 batches of 32, as in the authors' code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class STNetConfig(Training):
+    """The authors' settings; their rate of 1e-6 is for a loss summed over a batch of 32.
+
+    Attributes:
+        input_px: Side to which patches are resized; 0 for as they are.
+        test_symmetries: Views of a patch, of the square's eight, that a prediction is the mean of.
+    """
+
+    encoder: str = "densenet121"
+    weights: str = "pretrained"
+    epochs: int = 50
+    batch_size: int = 32
+    optimiser: Optimiser = "sgd"
+    learning_rate: float = 3.2e-5
+    input_px: int = 0
+    test_symmetries: int = SYMMETRIES
+    patience: int = 5
+
+
+class STNetwork(nn.Module):
+    """An image encoder and a linear layer that starts at the training mean."""
+
+    def __init__(self, encoder: Encoder, genes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.width, genes)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Predict, uint8 [B, 3, S, S] -> [B, G]."""
+        out: Tensor = self.head(self.encoder(patches))
+        return out
+
+
+class STNet(TorchModel):
+    """Regress each unit from the patch around it, units being independent."""
+
+    net: STNetwork
+
+    def __init__(self, config: STNetConfig) -> None:
+        super().__init__(config)
+        self.config = config
+
+    def build(self, genes: int) -> nn.Module:
+        """See TorchModel."""
+        encoder = make_encoder(self.config.encoder, self._context().weights)
+        return STNetwork(encoder, genes)
+
+    def prepare(self, train: Sequence[Slide], val: Sequence[Slide]) -> None:
+        """Start the head at the mean target; standardise channels as in the training slides."""
+        mean = np.concatenate([s.need_labels().target() for s in train]).mean(axis=0)
+        with torch.no_grad():
+            self.net.head.bias.copy_(torch.from_numpy(mean))
+        share = -(-STATISTICS_UNITS // len(train))
+        pixels = torch.cat([self._some(slide, share) for slide in train]).float() / 255
+        self.net.encoder.standardise(pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3)))
+
+    def batches(self, slide: Slide, rng: np.random.Generator | None) -> Iterator[Batch]:
+        """See TorchModel."""
+        order = None if rng is None else rng.permutation(len(slide))
+        for batch in unit_batches(slide, self.config.batch_size, order):
+            patches = to_tensor(slide.patches("unit", batch.index), self.device, self.config.input_px)
+            if rng is not None:
+                chosen = torch.from_numpy(rng.integers(SYMMETRIES, size=len(patches)))
+                patches = turn(patches, chosen.to(self.device))
+            batch.inputs["patch"] = patches
+            yield batch
+
+    def loss(self, batch: Batch, labels: BatchLabels) -> Tensor:
+        """Mean squared error."""
+        return nn.functional.mse_loss(self.net(batch.inputs["patch"]), labels.target)
+
+    def infer(self, batch: Batch) -> Tensor:
+        """Mean over symmetries of the square."""
+        patches = batch.inputs["patch"]
+        views = [
+            self.net(turn(patches, torch.full((len(patches),), s, device=patches.device)))
+            for s in range(self.config.test_symmetries)
+        ]
+        return torch.stack(views).mean(dim=0)
+
+    def _some(self, slide: Slide, count: int) -> Tensor:
+        rng = stream("channel-statistics", slide.id, self._context().seed)
+        index = np.sort(rng.choice(len(slide), min(count, len(slide)), replace=False))
+        return to_tensor(slide.patches("unit", index), self.device, self.config.input_px)
+
+
+PLUGIN = ModelPlugin(
+    name="st-net",
+    kind="model",
+    context="unit",
+    recipes={
+        "official": STNetConfig(),
+        "common": STNetConfig(batch_size=256, learning_rate=1e-4, weight_decay=1e-4, schedule="cosine"),
+        "quick": STNetConfig(
+            encoder="densenet-small",
+            weights="none",
+            epochs=3,
+            epoch_units=3_000,
+            batch_size=64,
+            optimiser="adamw",
+            learning_rate=2e-3,
+            weight_decay=1e-2,
+            schedule="cosine",
+            input_px=48,
+            test_symmetries=1,
+            patience=0,
+        ),
+        "tiny": STNetConfig(
+            encoder="tiny",
+            weights="none",
+            epochs=2,
+            batch_size=32,
+            optimiser="adamw",
+            learning_rate=1e-2,
+            test_symmetries=2,
+        ),
+    },
+    build=STNet,
+    paper="doi:10.1038/s41551-020-0578-x",
+    licence="none stated (MIT in the authors' packaging metadata)",
+    notes=(
+        "Panel, channel statistics and head bias come from training slides alone; the epoch is chosen "
+        "on inner validation blocks, not by transfer from an inner cross-validation; the target is the "
+        "task's, not the log of a smoothed share; the rate is given for the mean of the squared error. "
+        "quick: a DenseNet of 16 layers from random weights on patches of 48 px, no test-time mean."
+    ),
+)

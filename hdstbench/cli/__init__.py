@@ -1,0 +1,70 @@
+"""The command line. Nothing heavy is imported until a command needs it."""
+
+import importlib
+import sys
+import traceback
+from difflib import get_close_matches
+
+import click
+
+from hdstbench import __version__
+from hdstbench.errors import HdstError
+
+COMMANDS = {
+    "run": "Train and score models, and write the table.",
+    "ls": "List models, data sets, recipes.",
+    "data": "Simulate or prepare data sets.",
+    "leaderboard": "Write the tables of finished runs again.",
+    "doctor": "Look at this installation and say what is missing.",
+}
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules of their own, imported when used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order in which they are explained."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            close = get_close_matches(cmd_name, COMMANDS) or list(COMMANDS)
+            msg = f"no command {cmd_name!r}; did you mean {', '.join(close)}?"
+            raise click.UsageError(msg)
+        command: click.Command = getattr(importlib.import_module(f"hdstbench.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hdstbench")
+def cli() -> None:
+    """Train and compare models that predict the gene expression of Visium HD bins from H&E."""
+
+
+def main() -> None:
+    """Run a command; what goes wrong is one line, or a traceback with -v."""
+    try:
+        cli.main(prog_name="hdstbench")
+    except (HdstError, OSError) as error:
+        if {"-v", "--verbose"} & set(sys.argv):
+            traceback.print_exc()
+        click.echo(f"error: {_line(error)}", err=True)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        click.echo("stopped; the same command goes on from here", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _line(error: BaseException) -> str:
+    if isinstance(error, OSError) and not isinstance(error, HdstError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    return " ".join(str(error).split())

@@ -1,0 +1,64 @@
+"""hdstbench ls: what is installed, from metadata alone where that is enough."""
+
+import click
+
+from hdstbench.cli.options import verbose
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@verbose
+@click.pass_context
+def ls(ctx: click.Context) -> None:
+    """List models and data sets, or tell about one."""
+    if ctx.invoked_subcommand is None:
+        click.echo("models")
+        ctx.invoke(models)
+        click.echo("data sets")
+        ctx.invoke(datasets)
+
+
+@ls.command()
+def models() -> None:
+    """Installed models and the packages that bring them; nothing is imported."""
+    from hdstbench.plugins.registry import found, origin  # noqa: PLC0415
+
+    for name, point in found().items():
+        click.echo(f"  {name:18}{origin(point)}")
+
+
+@ls.command()
+def datasets() -> None:
+    """Data sets whose cards are installed."""
+    from hdstbench.data.card import load_dataset, shipped  # noqa: PLC0415
+
+    for name in shipped():
+        dataset = load_dataset(name)
+        there = "simulated on first use" if dataset.card.simulate else f"not in {dataset.root}"
+        there = f"in {dataset.root}" if dataset.root.is_dir() else there
+        click.echo(f"  {name:18}{', '.join(dataset.card.resolutions)}: {dataset.card.title} ({there})")
+
+
+@ls.command()
+@click.argument("name")
+def model(name: str) -> None:
+    """Print what NAME says of itself and its recipes."""
+    from hdstbench.plugins.registry import load_model  # noqa: PLC0415
+
+    plugin = load_model(name)
+    click.echo(f"{plugin.name} ({plugin.kind}; a prediction depends on its {plugin.context})")
+    click.echo(f"paper: {plugin.paper}\nlicence of the authors' code: {plugin.licence}\n{plugin.notes}")
+    for recipe, config in plugin.recipes.items():
+        click.echo(f"  {recipe}: {config}")
+
+
+@ls.command()
+@click.argument("name")
+def dataset(name: str) -> None:
+    """Print the card of NAME."""
+    from hdstbench.data.card import load_dataset  # noqa: PLC0415
+
+    card = load_dataset(name).card
+    click.echo(f"{card.name}: {card.title}\nlicence: {card.licence}\ncite: {card.citation}")
+    click.echo(f"resolutions: {', '.join(card.resolutions)}\nsplits: {', '.join(card.splits)}")
+    for sample in card.samples:
+        click.echo(f"  {sample.id:8} patient {sample.patient}  {sample.tissue}")

@@ -1,0 +1,36 @@
+"""hdstbench run: the options; the work is in run_job."""
+
+import click
+
+from hdstbench.cli.options import Numbers, Words, verbose
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-m", "--models", type=Words(), help="Models, or all.")
+@click.option("-d", "--dataset", type=Words(), help="Data sets, or paths of their cards.")
+@click.option("-r", "--res", type=Words(), help="Resolutions such as 8um,16um, or all.")
+@click.option("--split", help="A split of the card; the first by default.")
+@click.option("--folds", type=Numbers(), help="Folds; all by default.")
+@click.option("--seeds", type=Numbers(), help="Seeds of training; 0 by default.")
+@click.option("--recipe", help="official, common, quick, ...; the card's by default.")
+@click.option("--encoder", help="Replace the image encoder of models that have one.")
+@click.option("--weights", help="pretrained, none, or a weights file.")
+@click.option("--bins", type=click.Choice(["sample", "all"]), help="Sampled blocks, or all of the tissue.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where models compute.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of training and prediction.")
+@click.option("--workers", type=int, help="Processes; one a core, or one on a GPU, by default.")
+@click.option("--timeout", type=float, help="Seconds that a cell may take.")
+@click.option("-o", "--output", help="Folder of records and tables; runs/default by default.")
+@click.option("-C", "--config", "sweep_file", default="", help="Sweep file; ./hdstbench.toml by default.")
+@click.option("--dry-run", is_flag=True, help="Say what would run, and stop.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails.")
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines.")
+@verbose
+def run(sweep_file: str, dry_run: bool, fail_fast: bool, as_json: bool, **given: object) -> None:  # noqa: FBT001
+    """Train and score models on data sets, resume where it stopped, and write the tables."""
+    from hdstbench.cli.run_job import execute  # noqa: PLC0415 - heavy
+
+    asked = {name: value for name, value in given.items() if value is not None}
+    ok = execute(asked, sweep_file, dry_run=dry_run, fail_fast=fail_fast, as_json=as_json)
+    if not ok:
+        raise SystemExit(1)

@@ -1,0 +1,123 @@
+"""The main job: data, plan, cells, tables."""
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hdstbench.cli.data_ready import have_slides
+from hdstbench.cli.pictures import picture
+from hdstbench.cli.view import View, make_view
+from hdstbench.data.card import Dataset, load_dataset
+from hdstbench.errors import MissingError
+from hdstbench.plugins.registry import model_names
+from hdstbench.records import save_json
+from hdstbench.report.board import Board, Plan, load_board
+from hdstbench.report.markdown import write_board
+from hdstbench.sweep.cell import Cell, is_done
+from hdstbench.sweep.device import choose_device
+from hdstbench.sweep.local import run_cells
+from hdstbench.sweep.options import Options, resolve, worker_count
+from hdstbench.sweep.plan import Job, plan_cells, plan_job
+from hdstbench.sweep.setting import set_models
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A job with its prepared slides and its cells."""
+
+    job: Job
+    folders: Mapping[str, Path]
+    cells: Sequence[Cell]
+
+
+def execute(
+    given: Mapping[str, Any], sweep_file: str, *, dry_run: bool, fail_fast: bool, as_json: bool
+) -> bool:
+    """Do what `hdstbench run` was asked for.
+
+    Returns:
+        Whether every cell is whole.
+    """
+    options, used = resolve(given, sweep_file)
+    view = make_view(as_json=as_json)
+    if used:
+        view.say(f"options from {used}")
+    models = model_names(options.models)
+    jobs = plan_jobs(options)
+    settings = {job.recipe: set_models(models, job.recipe, options) for job in jobs}
+    device = choose_device(options.device)
+    if dry_run:
+        for job in jobs:
+            view.dry(job, models, options)
+        return True
+    planned = []
+    for job in jobs:
+        folders = have_slides(job, options, view)
+        planned.append(Planned(job, folders, plan_cells(job, settings[job.recipe], folders, options, device)))
+    whole = _run(planned, options, device, view, fail_fast=fail_fast)
+    for one in planned:
+        _write_tables(one, options, view)
+    return whole
+
+
+def plan_jobs(options: Options) -> list[Job]:
+    """Data sets x resolutions; `all` means those that each card lists."""
+    jobs = []
+    for dataset in map(load_dataset, options.dataset):
+        jobs += [plan_job(dataset, name, options) for name in _resolutions(dataset, options)]
+    return jobs
+
+
+def _resolutions(dataset: Dataset, options: Options) -> tuple[str, ...]:
+    if options.res == ("all",):
+        return dataset.card.resolutions
+    if "all" in options.res:
+        msg = f"resolutions {', '.join(options.res)}: give all, or names"
+        raise MissingError(msg)
+    return options.res
+
+
+def _run(planned: Sequence[Planned], options: Options, device: str, view: View, *, fail_fast: bool) -> bool:
+    cells = [cell for one in planned for cell in one.cells]
+    todo = [cell for cell in cells if not is_done(cell)]
+    whole = True
+    workers = worker_count(options, device, len(todo))
+    with view.cells(len(cells), len(cells) - len(todo), workers):
+        events = run_cells(todo, workers, options.timeout)
+        for event in events:
+            view.show(event)
+            if event.kind == "done" and event.record and event.record.status != "ok":
+                whole = False
+                if fail_fast:
+                    events.close()
+                    break
+    return whole
+
+
+def _write_tables(one: Planned, options: Options, view: View) -> Board:
+    base = Path(options.output)
+    card = one.job.dataset.card
+    plan = Plan(
+        stem=one.job.stem,
+        title=card.title,
+        split_title=one.job.split.title,
+        simulated=card.simulated,
+        command=command_line(),
+        recipe=one.job.recipe,
+        notes=card.notes,
+        cells=tuple(str(cell.folder.relative_to(base)) for cell in one.cells),
+    )
+    path = base / f"{one.job.stem}.plan.json"
+    save_json(path, plan)
+    board = load_board(path)
+    table = write_board(board, base)
+    view.table(board, table, picture(one.job, one.folders, one.cells, board, base))
+    return board
+
+
+def command_line() -> str:
+    """What was typed, without the place of the program."""
+    return shlex.join(["hdstbench", *sys.argv[1:]])

@@ -1,0 +1,1 @@
+"""Read files of any layout, and prepare them once for every model."""

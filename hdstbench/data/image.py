@@ -1,0 +1,234 @@
+"""One small protocol for slide images of any format, with white outside and resampling."""
+
+import os
+import threading
+import warnings
+from collections import OrderedDict
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from hdstbench.arrays import FloatArray, Pixels
+from hdstbench.errors import DataError, MissingError
+
+WHITE = 255
+TILES_KEPT = 256
+MAX_UPSAMPLING = 1.15
+RGB = 3
+TIFF = (".tif", ".tiff", ".btf")
+FLAT = (".jpg", ".jpeg", ".png")
+REFUSED = ("tissue_hires_image", "tissue_lowres_image", "cytassist_image")
+
+
+class SlideImage(Protocol):
+    """A full-resolution picture; reading is safe from several threads."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        ...
+
+    def window(self, x: int, y: int, width: int, height: int) -> Pixels:
+        """Pixels of a window that lies wholly inside, uint8 [height, width, 3]."""
+        ...
+
+
+def open_image(path: Path) -> SlideImage:
+    """Open a picture by its content.
+
+    Raises:
+        MissingError: If there is no such file.
+        DataError: If it is no readable full-resolution RGB picture; says what to do.
+    """
+    if not path.is_file():
+        msg = f"{path} is not there; wanted the full-resolution H&E image"
+        raise MissingError(msg)
+    if path.name.startswith(REFUSED):
+        msg = f"{path} is a small picture of Space Ranger; give the full-resolution H&E it was made from"
+        raise DataError(msg)
+    try:
+        if path.suffix.lower() in TIFF:
+            return _open_tiff(path)
+        if path.suffix.lower() in FLAT:
+            return ArrayImage(_decode(path))
+        return VendorImage(path)
+    except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
+        if isinstance(error, DataError):
+            raise
+        msg = f"{path} is not a readable image: {str(error) or type(error).__name__}"
+        raise DataError(msg) from error
+
+
+def read_region(image: SlideImage, x: float, y: float, side: float, size_px: int) -> Pixels:
+    """Read a square whose top left corner is at (x, y) and resample it to `size_px`.
+
+    The filter widens with the reduction, so nothing aliases; outside is white.
+
+    Args:
+        image: The picture.
+        x: Left edge in full-resolution pixels, corner-based.
+        y: Top edge.
+        side: Side of the square in full-resolution pixels.
+        size_px: Side of the result.
+
+    Returns:
+        uint8 [size_px, size_px, 3].
+    """
+    left, top = int(np.floor(x)), int(np.floor(y))
+    right, bottom = int(np.ceil(x + side)), int(np.ceil(y + side))
+    pixels = padded(image, left, top, right - left, bottom - top)
+    if pixels.shape[:2] == (size_px, size_px) and side == size_px and x == left and y == top:
+        return pixels
+    box = (x - left, y - top, x - left + side, y - top + side)
+    scaled = Image.fromarray(pixels).resize((size_px, size_px), Image.Resampling.LANCZOS, box=box)
+    return np.asarray(scaled)
+
+
+def padded(image: SlideImage, x: int, y: int, width: int, height: int) -> Pixels:
+    """Read a window that may reach outside, which is white, uint8 [height, width, 3]."""
+    out = np.full((height, width, RGB), WHITE, np.uint8)
+    full_width, full_height = image.size
+    x0, x1 = max(x, 0), min(x + width, full_width)
+    y0, y1 = max(y, 0), min(y + height, full_height)
+    if x1 > x0 and y1 > y0:
+        out[y0 - y : y1 - y, x0 - x : x1 - x] = image.window(x0, y0, x1 - x0, y1 - y0)
+    return out
+
+
+def outside_share(image: SlideImage, x: FloatArray, y: FloatArray, side: float) -> FloatArray:
+    """Share of squares with top left corners (x, y) that lies outside the picture, [N]."""
+    width, height = image.size
+    inside_x = np.clip(np.minimum(x + side, width) - np.maximum(x, 0), 0, side)
+    inside_y = np.clip(np.minimum(y + side, height) - np.maximum(y, 0), 0, side)
+    return np.asarray(np.round(1 - inside_x * inside_y / side**2, 9))
+
+
+class ArrayImage:
+    """A picture held as an array: decoded JPEG or PNG, or a memory map of an uncompressed TIFF."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self._pixels = pixels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self._pixels.shape[1], self._pixels.shape[0]
+
+    def window(self, x: int, y: int, width: int, height: int) -> Pixels:
+        """See SlideImage."""
+        return np.asarray(self._pixels[y : y + height, x : x + width])
+
+
+def _decode(path: Path) -> Pixels:
+    with warnings.catch_warnings():  # sections of 92 megapixels are normal here
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as image:
+                return np.asarray(image.convert("RGB"))
+        except Image.DecompressionBombError as error:
+            msg = f"{error}; make it a tiled TIFF"
+            raise ValueError(msg) from error
+
+
+def _open_tiff(path: Path) -> SlideImage:
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        if not isinstance(page, tifffile.TiffPage):
+            msg = f"{path}: the first page is no picture"
+            raise DataError(msg)
+        if page.dtype != np.uint8 or page.samplesperpixel < RGB or page.planarconfig != 1:
+            msg = f"{path} is {page.dtype} with {page.samplesperpixel} samples; wanted 8-bit RGB"
+            raise DataError(msg)
+        if page.is_tiled:
+            return TiledImage(path)
+        if page.is_memmappable:
+            return ArrayImage(tifffile.memmap(path, page=0, mode="r")[..., :RGB])
+    msg = (
+        f"{path} is a stripped, compressed TIFF, which cannot be read by region; make it tiled: "
+        f"vips tiffsave {path.name} tiled.tif --tile --pyramid --compression jpeg --Q 95 --bigtiff"
+    )
+    raise DataError(msg)
+
+
+class TiledImage:
+    """The first page of a tiled TIFF; decoded tiles are kept for a while."""
+
+    def __init__(self, path: Path) -> None:
+        self._tiff = tifffile.TiffFile(path)
+        page = self._tiff.pages[0]
+        assert isinstance(page, tifffile.TiffPage)
+        self._page = page
+        self._lock = threading.Lock()
+        self._tiles: OrderedDict[int, Pixels] = OrderedDict()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self._page.imagewidth, self._page.imagelength
+
+    def window(self, x: int, y: int, width: int, height: int) -> Pixels:
+        """See SlideImage."""
+        out = np.empty((height, width, RGB), np.uint8)
+        tall, wide = self._page.tilelength, self._page.tilewidth
+        across = -(-self._page.imagewidth // wide)
+        for row in range(y // tall, -(-(y + height) // tall)):
+            for col in range(x // wide, -(-(x + width) // wide)):
+                tile = self._tile(row * across + col)
+                top, left = row * tall - y, col * wide - x
+                y0, y1 = max(top, 0), min(top + tall, height)
+                x0, x1 = max(left, 0), min(left + wide, width)
+                out[y0:y1, x0:x1] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
+        return out
+
+    def _tile(self, index: int) -> Pixels:
+        with self._lock:
+            if index in self._tiles:
+                self._tiles.move_to_end(index)
+                return self._tiles[index]
+        tile = self._read(index)
+        with self._lock:
+            self._tiles[index] = tile
+            if len(self._tiles) > TILES_KEPT:
+                self._tiles.popitem(last=False)
+        return tile
+
+    def _read(self, index: int) -> Pixels:
+        offset, count = self._page.dataoffsets[index], self._page.databytecounts[index]
+        if count == 0:  # a tile that was never written
+            return np.full((self._page.tilelength, self._page.tilewidth, RGB), WHITE, np.uint8)
+        data = os.pread(self._tiff.filehandle.fileno(), count, offset)
+        tile, _, shape = self._page.decode(data, index, jpegtables=self._page.jpegtables)
+        if tile is None:
+            msg = f"{self._tiff.filename}: tile {index} cannot be decoded; fetch the image again"
+            raise DataError(msg)
+        return np.asarray(tile[0, : shape[1], : shape[2], :RGB])
+
+
+class VendorImage:
+    """Any format that OpenSlide knows (svs, ndpi, mrxs, ...)."""
+
+    def __init__(self, path: Path) -> None:
+        import openslide  # noqa: PLC0415 - a sweep on prepared data never needs it
+
+        try:
+            self._slide = openslide.OpenSlide(path)
+        except openslide.OpenSlideError as error:
+            msg = f"OpenSlide cannot open it ({error or 'unknown format'})"
+            raise ValueError(msg) from error
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        width, height = self._slide.dimensions
+        return int(width), int(height)
+
+    def window(self, x: int, y: int, width: int, height: int) -> Pixels:
+        """See SlideImage."""
+        region = self._slide.read_region((x, y), 0, (width, height))
+        ground = Image.new("RGB", region.size, (WHITE, WHITE, WHITE))
+        ground.paste(region, mask=region.getchannel("A"))
+        return np.asarray(ground)

@@ -1,0 +1,170 @@
+"""Write one prepared slide: pixels and places here, counts there."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from hdstbench.arrays import CSR, FloatArray, Pixels
+from hdstbench.data.card import SampleCard
+from hdstbench.data.counts import Genes, sum_groups
+from hdstbench.data.image import MAX_UPSAMPLING, SlideImage, open_image, outside_share, read_region
+from hdstbench.data.levels import Resolution
+from hdstbench.data.prepared import FORMAT, Arrays, Digest, Manifest, save_arrays, save_blocks, save_manifest
+from hdstbench.data.sample import Sample
+from hdstbench.data.truth import expected_shares
+from hdstbench.data.units import Coarse, Units, choose_units, place_coarse
+from hdstbench.errors import DataError
+
+SPARE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a slide is prepared: resolution, um a pixel, all blocks or a sample, a file of true rates."""
+
+    res: Resolution
+    mpp: float
+    everything: bool = False
+    truth: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """um a pixel of the image and of the prepared blocks, and patch sides in pixels of the latter."""
+
+    full_mpp: float
+    mpp: float
+    patch_px: dict[str, int]
+
+
+def write_slide(folder: Path, sample: Sample, base: Sample, card: SampleCard, recipe: Recipe) -> None:
+    """Choose the units of a slide and write everything about them.
+
+    Args:
+        folder: An empty folder.
+        sample: Bins of the task's size, or native spots.
+        base: Bins of 8 um, from which coarse levels are summed.
+        card: Names the slide and its patient.
+        recipe: How.
+
+    Raises:
+        DataError: If the image is too coarse, no unit is deep enough, or the disk too small.
+    """
+    res, mpp = recipe.res, recipe.mpp
+    _check_scale(sample, mpp)
+    units = choose_units(sample, base, res, everything=recipe.everything)
+    coarse = [place_coarse(units, base, level) for level in res.coarse]
+    patch_px = {level.name: round(level.patch_um / mpp) for level in res.levels}
+    scale = _Scale(sample.mpp, mpp, patch_px)
+    pixels, labels = blake2b(digest_size=16), blake2b(digest_size=16)
+    _write_pixels(folder / "pixels", open_image(sample.image), (units, coarse), scale, pixels)
+    _write_labels(folder / "labels", units, coarse, sample, labels)
+    if recipe.truth:
+        _write_expected(folder / "labels", units, recipe, labels)
+    manifest = Manifest(
+        format=FORMAT,
+        slide=card.id,
+        patient=card.patient,
+        tissue=card.tissue,
+        resolution=res.name,
+        mpp=mpp,
+        unit_um=res.unit.side_um,
+        block_um=res.block_um,
+        patch_px=patch_px,
+        units=len(units.uv_um),
+        blocks=len(units.block_xy_um),
+        left_out=units.left_out,
+        sources={path.name: path.stat().st_size for path in sample.sources},
+        pixels=pixels.hexdigest(),
+        labels=labels.hexdigest(),
+    )
+    save_manifest(folder, manifest)
+
+
+def _check_scale(sample: Sample, mpp: float) -> None:
+    if sample.mpp / mpp > MAX_UPSAMPLING:
+        msg = (
+            f"{sample.image} has {sample.mpp:.4f} um a pixel, the card wants {mpp:g}: enlarging by more "
+            f"than {MAX_UPSAMPLING} invents detail; set mpp = {sample.mpp:.2f} in the card"
+        )
+        raise DataError(msg)
+
+
+def _write_pixels(
+    folder: Path, image: SlideImage, places: tuple[Units, list[Coarse]], scale: _Scale, digest: Digest
+) -> None:
+    units, coarse = places
+    mpp, full_mpp = scale.mpp, scale.full_mpp
+    side = _block_side(units, coarse, scale)
+    _check_disk(folder, len(units.block_xy_um) * side**2 * 3)
+    origin = units.block_xy_um - side * mpp / 2
+    common = {"uv_um": units.uv_um, "grid": units.grid, "sampled": units.sampled, "window": units.window}
+    levels = {"unit": (units.xy_um, units.block, common)}
+    levels |= {c.level.name: (c.xy_um, c.block, {"parent": c.parent, "grid": c.grid}) for c in coarse}
+    for name, (xy, block, extra) in levels.items():
+        half = scale.patch_px[name] * mpp / 2
+        corner = (xy - half) / full_mpp
+        pad = outside_share(image, corner[:, 0], corner[:, 1], 2 * half / full_mpp)
+        offset = np.round((xy - half - origin[block]) / mpp).astype(np.int32)
+        arrays = {"xy_um": xy, "block": block, "offset": offset, "pad": pad.astype(np.float32), **extra}
+        save_arrays(folder / f"{name}.npz", arrays, digest)
+    images = _cut(image, origin / full_mpp, side * mpp / full_mpp, side)
+    save_blocks(folder / "blocks.npy", images, len(origin), side, digest)
+
+
+def _block_side(units: Units, coarse: list[Coarse], scale: _Scale) -> int:
+    """Pixels that a block image needs so that it holds every patch of every level, turned or not."""
+    patch_um = {level: side * scale.mpp for level, side in scale.patch_px.items()}
+    need = [_reach(units.xy_um, units.block_xy_um[units.block], patch_um["unit"])]
+    need += [_reach(c.xy_um, units.block_xy_um[c.block], patch_um[c.level.name]) for c in coarse]
+    return int(np.ceil(max(need) / scale.mpp - 1e-6))
+
+
+def _reach(xy: FloatArray, centre: FloatArray, side: float) -> float:
+    return float(2 * np.abs(xy - centre).max() + side)
+
+
+def _check_disk(folder: Path, wanted: int) -> None:
+    free = shutil.disk_usage(folder.parent).free
+    if free < wanted + SPARE_BYTES:
+        msg = (
+            f"{folder.parent.parent} has {free / 1e9:.1f} GB free, this slide needs {wanted / 1e9:.1f} GB; "
+            "free space or set HDSTBENCH_CACHE to another disk"
+        )
+        raise DataError(msg)
+
+
+def _cut(image: SlideImage, corner: FloatArray, side_full: float, side: int) -> Iterator[Pixels]:
+    for x, y in corner:
+        yield read_region(image, float(x), float(y), side_full, side)
+
+
+def _write_labels(folder: Path, units: Units, coarse: list[Coarse], sample: Sample, digest: Digest) -> None:
+    save_arrays(folder / "unit.npz", _sparse(units.counts), digest)
+    for c in coarse:
+        save_arrays(folder / f"{c.level.name}.npz", {**_sparse(c.counts), "target": c.target}, digest)
+    genes: Genes = sample.counts.genes
+    everywhere = np.zeros(len(sample.counts), np.int64)
+    bulk = sum_groups(sample.counts, everywhere, 1).toarray()[0]
+    slide = {"gene_ids": np.array(genes.ids), "symbols": np.array(genes.symbols), "pseudobulk": bulk}
+    save_arrays(folder / "slide.npz", slide, digest)
+
+
+def _write_expected(folder: Path, units: Units, recipe: Recipe, digest: Digest) -> None:
+    assert recipe.truth is not None
+    rows = np.flatnonzero(units.sampled)
+    share, ids = expected_shares(recipe.truth, units.uv_um[rows], recipe.res.unit.side_um)
+    save_arrays(folder / "expected.npz", {"share": share, "gene_ids": np.array(ids), "rows": rows}, digest)
+
+
+def _sparse(counts: CSR) -> Arrays:
+    return {
+        "data": counts.data.astype(np.int32),
+        "indices": counts.indices.astype(np.int32),
+        "indptr": counts.indptr.astype(np.int64),
+        "library": np.asarray(counts.sum(axis=1)).astype(np.int64),
+    }

@@ -1,0 +1,117 @@
+"""Prepare a slide once for all models: choose units, cut block images, gather counts."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from hdstbench import ENGINE
+from hdstbench.data import spaceranger, st
+from hdstbench.data.card import Dataset, SampleCard, cache_root
+from hdstbench.data.levels import BASE_UM, Resolution
+from hdstbench.data.pack import Recipe, write_slide
+from hdstbench.data.prepared import FORMAT
+from hdstbench.data.sample import Sample
+from hdstbench.errors import DataError, MissingError
+
+
+def prepared_folder(dataset: Dataset, sample: SampleCard, res: Resolution, *, everything: bool) -> Path:
+    """Folder of one prepared slide; its name depends on the card and on the input files.
+
+    Where the input files are not there, a slide that was prepared with the same settings is taken,
+    so that prepared data alone can be carried to another machine.
+
+    Raises:
+        MissingError: If an input file is not there and the slide is not prepared either.
+    """
+    settings = _digest([ENGINE, FORMAT, asdict(sample), asdict(res), dataset.card.mpp, everything])
+    place = cache_root() / "prepared" / dataset.card.name / res.name
+    try:
+        files = [(path.name, path.stat()) for path in _inputs(dataset, sample, res)]
+    except MissingError:
+        ready = sorted(place.glob(f"{sample.id}-{settings}-*/manifest.json"), key=lambda p: p.stat().st_mtime)
+        if not ready:
+            raise
+        return ready[-1].parent
+    state = _digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in files])
+    return place / f"{sample.id}-{settings}-{state}"
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def is_prepared(dataset: Dataset, sample: SampleCard, res: Resolution, *, everything: bool) -> bool:
+    """Whether a slide is prepared already."""
+    try:
+        return (prepared_folder(dataset, sample, res, everything=everything) / "manifest.json").is_file()
+    except MissingError:
+        return False
+
+
+def _inputs(dataset: Dataset, sample: SampleCard, res: Resolution) -> list[Path]:
+    path = dataset.root / sample.path
+    if dataset.card.reader == "her2st":
+        return st.input_files(path, sample.id)
+    found = spaceranger.input_files(path, res.bin_um) + spaceranger.input_files(path, BASE_UM)
+    found.append(spaceranger.need_image(dataset.root / sample.image))
+    return found + ([dataset.root / sample.truth] if sample.truth else [])
+
+
+def prepare_slide(dataset: Dataset, sample: SampleCard, res: Resolution, *, everything: bool = False) -> Path:
+    """Return the prepared folder of a slide, made now if it is not there.
+
+    It is written aside and renamed when whole, so that a killed or failed run leaves nothing.
+
+    Raises:
+        HdstError: If an input is missing or wrong, or the disk is too small.
+    """
+    folder = prepared_folder(dataset, sample, res, everything=everything)
+    if (folder / "manifest.json").is_file():
+        return folder
+    part = folder.with_name(f"{folder.name}.part{os.getpid()}")
+    try:
+        part.mkdir(parents=True)
+        _fill(part, dataset, sample, res, everything=everything)
+        _publish(part, folder)
+    except OSError as error:
+        msg = f"cannot write {folder.parent}: {error.strerror or error}; free space or set HDSTBENCH_CACHE"
+        raise DataError(msg) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def _publish(part: Path, folder: Path) -> None:
+    try:
+        part.rename(folder)
+    except OSError:
+        if not (folder / "manifest.json").is_file():  # else another run was first
+            raise
+
+
+def _fill(part: Path, dataset: Dataset, card: SampleCard, res: Resolution, *, everything: bool) -> None:
+    sample, base = _read(dataset, card, res)
+    truth = dataset.root / card.truth if card.truth else None
+    write_slide(
+        part, sample, base, card, Recipe(res=res, mpp=dataset.card.mpp, everything=everything, truth=truth)
+    )
+
+
+def _read(dataset: Dataset, card: SampleCard, res: Resolution) -> tuple[Sample, Sample]:
+    """Read the bins of the task and those of 8 um, which may be the same."""
+    path = dataset.root / card.path
+    if dataset.card.reader == "her2st":
+        sample = st.read_st(path, card.id)
+        return sample, sample
+    image = dataset.root / card.image
+    base = spaceranger.read_spaceranger(path, BASE_UM, image, card.id)
+    if res.bin_um == BASE_UM:
+        return base, base
+    sample = spaceranger.read_spaceranger(path, res.bin_um, image, card.id)
+    if sample.counts.genes.ids != base.counts.genes.ids:
+        msg = f"{path}: the {BASE_UM} and {res.bin_um} um matrices list different genes; they are of two runs"
+        raise DataError(msg)
+    return sample, base

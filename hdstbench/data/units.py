@@ -1,0 +1,192 @@
+"""Choose the units of a task on one slide, and place their coarser levels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hdstbench.arrays import CSR, BoolArray, FloatArray, IntArray
+from hdstbench.data.blocks import place_windows, sample_blocks
+from hdstbench.data.counts import sum_groups, take, totals
+from hdstbench.data.levels import (
+    MIN_TISSUE,
+    SPOT,
+    Level,
+    Resolution,
+    array_um,
+    cell_of,
+    centre_of,
+    number_cells,
+    tissue_share,
+    to_image_um,
+)
+from hdstbench.data.sample import Sample
+from hdstbench.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Units:
+    """The N units of a slide that are prepared, ordered by block and place.
+
+    Attributes:
+        uv_um: Centres in the array frame, [N, 2].
+        xy_um: Centres in the image frame, [N, 2].
+        grid: Array row and column, [N, 2].
+        block: Number of the block that holds each unit, [N].
+        block_xy_um: Block centres in the image frame, [B, 2].
+        sampled: Units of the headline; the others lie in dense windows only, [N].
+        window: Dense window of each unit, -1 for none, [N].
+        counts: Raw counts, [N, genes].
+        left_out: Units that did not enter, by reason.
+    """
+
+    uv_um: FloatArray
+    xy_um: FloatArray
+    grid: IntArray
+    block: IntArray
+    block_xy_um: FloatArray
+    sampled: BoolArray
+    window: IntArray
+    counts: CSR
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coarse:
+    """The M spots or regions above the units of a slide.
+
+    Attributes:
+        grid: Row and column among the squares of the level, [M, 2].
+        xy_um: Centres in the image frame, [M, 2].
+        block: A block whose image holds the patch, [M].
+        parent: Number of each unit's own, [N].
+        target: Which lie in tissue enough to be a target, [M].
+        counts: Raw counts, [M, genes].
+    """
+
+    level: Level
+    grid: IntArray
+    xy_um: FloatArray
+    block: IntArray
+    parent: IntArray
+    target: BoolArray
+    counts: CSR
+
+
+def choose_units(sample: Sample, base: Sample, res: Resolution, *, everything: bool) -> Units:
+    """Choose the units of a slide.
+
+    Args:
+        sample: Bins of the task's size, or native spots.
+        base: Bins of 8 um; not used for native spots.
+        res: The resolution.
+        everything: Take every block of the tissue.
+
+    Raises:
+        DataError: If no unit is deep enough.
+    """
+    if not res.block_um:
+        return _lone_units(sample)
+    return _bin_units(sample, base, res, everything=everything)
+
+
+def _lone_units(sample: Sample) -> Units:
+    deep = np.flatnonzero(totals(sample.counts) > 0)
+    _need_some(sample, len(deep), 1)
+    rows = deep[np.lexsort((sample.grid[deep, 1], sample.grid[deep, 0]))]
+    xy = sample.xy_px[rows] * sample.mpp
+    return Units(
+        uv_um=array_um(sample)[rows],
+        xy_um=xy,
+        grid=sample.grid[rows],
+        block=np.arange(len(rows)),
+        block_xy_um=xy,
+        sampled=np.ones(len(rows), bool),
+        window=np.full(len(rows), -1),
+        counts=take(sample.counts, rows),
+        left_out={"without counts": len(sample.counts) - len(rows)},
+    )
+
+
+def _bin_units(sample: Sample, base: Sample, res: Resolution, *, everything: bool) -> Units:
+    uv, grid, umi, group = _candidates(sample, base, res)
+    deep = np.flatnonzero(umi >= res.min_umi)
+    _need_some(sample, len(deep), res.min_umi)
+    squares, block = number_cells(cell_of(uv[deep], res.block_um))
+    units = np.bincount(block, minlength=len(squares))
+    full = round((res.block_um / res.unit.side_um) ** 2)
+    name = f"{sample.id}/{res.name}"
+    sampled = sample_blocks(squares, units, full, 0 if everything else res.min_units, name)
+    window = place_windows(squares, np.minimum(units / full, 1.0), res.block_um, name)
+    used = sampled | (window >= 0)
+    keep = used[block]
+    order = np.lexsort((grid[deep, 1], grid[deep, 0], block))
+    order = order[keep[order]]
+    rows, of = deep[order], np.searchsorted(np.flatnonzero(used), block[order])
+    to_image = to_image_um(sample)
+    return Units(
+        uv_um=uv[rows],
+        xy_um=to_image(uv[rows]) if group is not None else sample.xy_px[rows] * sample.mpp,
+        grid=grid[rows],
+        block=of,
+        block_xy_um=to_image(centre_of(squares[used], res.block_um)),
+        sampled=sampled[block[order]],
+        window=window[block[order]],
+        counts=_gather(sample, group, rows),
+        left_out={
+            f"below {res.min_umi} UMI": len(uv) - len(deep),
+            "in blocks not drawn": len(deep) - len(rows),
+        },
+    )
+
+
+def _candidates(
+    sample: Sample, base: Sample, res: Resolution
+) -> tuple[FloatArray, IntArray, IntArray, IntArray | None]:
+    """Places, grid, library sizes, and for summed units the group of each bin of `sample`."""
+    umi = totals(sample.counts)
+    if res.unit.side_um != SPOT.side_um:
+        return array_um(sample), sample.grid, umi, None
+    squares, group = number_cells(cell_of(array_um(sample), SPOT.side_um))
+    whole = tissue_share(base, squares, SPOT.side_um) >= MIN_TISSUE
+    group = np.where(whole, np.cumsum(whole) - 1, -1)[group]
+    summed = np.bincount(group[group >= 0], umi[group >= 0], minlength=int(whole.sum()))
+    squares = squares[whole]
+    return centre_of(squares, SPOT.side_um), squares, summed.astype(np.int64), group
+
+
+def _gather(sample: Sample, group: IntArray | None, rows: IntArray) -> CSR:
+    if group is None:
+        return take(sample.counts, rows)
+    number = np.full(group.max(initial=-1) + 2, -1)  # last entry serves group -1
+    number[rows] = np.arange(len(rows))
+    return sum_groups(sample.counts, number[group], len(rows))
+
+
+def _need_some(sample: Sample, units: int, min_umi: int) -> None:
+    if not units:
+        msg = f"{sample.id}: no unit in tissue has {min_umi} UMI; look at its counts and positions"
+        raise DataError(msg)
+
+
+def place_coarse(units: Units, base: Sample, level: Level) -> Coarse:
+    """Place the spots or regions that are parents of the units, with counts from 8 um bins."""
+    squares, parent = number_cells(cell_of(units.uv_um, level.side_um))
+    first = np.full(len(squares), len(units.block_xy_um))
+    np.minimum.at(first, parent, units.block)
+    return Coarse(
+        level=level,
+        grid=squares,
+        xy_um=to_image_um(base)(centre_of(squares, level.side_um)),
+        block=first,
+        parent=parent,
+        target=tissue_share(base, squares, level.side_um) >= MIN_TISSUE,
+        counts=_sum_bins(base, squares, level.side_um),
+    )
+
+
+def _sum_bins(base: Sample, squares: IntArray, side_um: float) -> CSR:
+    cells = cell_of(array_um(base), side_um)
+    both, number = number_cells(np.concatenate([squares, cells]))
+    place = np.full(len(both), -1)
+    place[number[: len(squares)]] = np.arange(len(squares))
+    return sum_groups(base.counts, place[number[len(squares) :]], len(squares))

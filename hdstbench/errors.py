@@ -1,0 +1,13 @@
+"""Errors whose message is one line fit for a user; the command line prints them without a traceback."""
+
+
+class HdstError(Exception):
+    """What was found, what was wanted and what to do, in one line."""
+
+
+class DataError(HdstError, ValueError):
+    """A file or a value is not what it has to be."""
+
+
+class MissingError(HdstError, LookupError):
+    """A thing that was asked for by name is not there."""

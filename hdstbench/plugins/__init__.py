@@ -1,0 +1,1 @@
+"""The contract between harness and models, and how models are found."""

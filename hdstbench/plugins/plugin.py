@@ -1,0 +1,88 @@
+"""The contract: two methods at the level of slides, and what a plugin says about itself."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from hdstbench.arrays import FloatArray
+from hdstbench.protocol.slide import Slide
+
+C = TypeVar("C")
+
+Kind = Literal["model", "variant", "control"]
+Context = Literal["unit", "block", "slide"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a model tells while it fits: share done in [0, 1], a word, a loss if there is one."""
+
+    share: float
+    stage: str
+    loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """What a model is given besides slides.
+
+    Attributes:
+        seed: Seeds every random draw of the model; the same seed gives the same numbers.
+        device: "cpu" or "cuda".
+        precision: "fp32" or "bf16".
+        scratch: An empty folder of this cell.
+        cache: A folder shared by all cells, for what depends on pixels and weights alone.
+        weights: File of the encoder's weights; None means to start from random ones.
+        report: Call it to show progress.
+    """
+
+    seed: int
+    scratch: Path
+    cache: Path
+    device: str = "cpu"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    weights: Path | None = None
+    report: Callable[[Progress], None] = lambda _: None
+
+
+class Model(Protocol):
+    """A model of one cell: fitted once, then asked for whole slides."""
+
+    def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
+        """Learn from labelled slides; `val` chooses epochs and the like and is never reported."""
+        ...
+
+    def predict(self, slide: Slide) -> FloatArray:
+        """Predict a hidden slide: float32 [N, G], finite, in the task's target space."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPlugin(Generic[C]):
+    """A model as the suite finds it.
+
+    Attributes:
+        name: As on the command line.
+        kind: A published model, a variant of one, or a control.
+        context: What a prediction may depend on.
+        recipes: Complete frozen configurations by name. A field `encoder` names the image encoder
+            and lets `--encoder` replace it; a field `weights` ("pretrained" or "none") says whether
+            it starts from weights.
+        build: Makes a model from a configuration.
+        paper: Where the model is from.
+        licence: Licence of the authors' code.
+        notes: Every departure from the authors' code.
+    """
+
+    name: str
+    kind: Kind
+    context: Context
+    recipes: Mapping[str, C]
+    build: Callable[[C], Model]
+    paper: str
+    licence: str
+    notes: str
+
+
+AnyPlugin = ModelPlugin[Any]

@@ -1,0 +1,83 @@
+"""Find installed models; nothing is imported until it is asked for."""
+
+import hashlib
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from hdstbench.errors import DataError, MissingError
+from hdstbench.plugins.plugin import AnyPlugin, ModelPlugin
+
+GROUP = "hdstbench.models"
+
+
+class UnknownModelError(MissingError):
+    """No installed model has this name."""
+
+
+def found() -> dict[str, EntryPoint]:
+    """Entry points of installed models by name.
+
+    Raises:
+        DataError: If two packages bring different models of one name.
+    """
+    models: dict[str, EntryPoint] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda p: (p.name, p.value)):
+        other = models.setdefault(point.name, point)
+        if other.value != point.value:
+            msg = f"model {point.name!r} is brought by {other.value} and by {point.value}; uninstall one"
+            raise DataError(msg)
+    return models
+
+
+def origin(point: EntryPoint) -> str:
+    """Distribution and version that bring a model."""
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
+
+
+def model_names(asked: Sequence[str]) -> list[str]:
+    """Expand `all` and check names.
+
+    Raises:
+        UnknownModelError: If there is no such model; says which are close.
+    """
+    models = found()
+    names = [name for word in asked for name in (models if word == "all" else [word])]
+    for name in names:
+        if name not in models:
+            close = get_close_matches(name, models) or sorted(models)
+            msg = f"no model {name!r}; did you mean {', '.join(close)}?"
+            raise UnknownModelError(msg)
+    return list(dict.fromkeys(names))
+
+
+def load_model(name: str) -> AnyPlugin:
+    """Import one plugin.
+
+    Raises:
+        UnknownModelError: If no plugin has that name; says which are close.
+        DataError: If it cannot be imported or is not a ModelPlugin of that name.
+    """
+    point = found()[model_names([name])[0]]
+    try:
+        plugin = point.load()
+    except Exception as error:  # a broken third-party package may raise anything
+        msg = f"model {name!r} of {origin(point)} cannot be imported: {error!r}"
+        raise DataError(msg) from error
+    if not isinstance(plugin, ModelPlugin) or plugin.name != name:
+        msg = f"{point.value} is not the ModelPlugin {name!r}"
+        raise DataError(msg)
+    return plugin
+
+
+def source_hash(name: str) -> str:
+    """Hash of the source of the package that brings a model, twelve digits."""
+    package = found()[name].value.split(":")[0].split(".")[0]
+    spec = find_spec(package)
+    digest = hashlib.sha256()
+    for root in (spec.submodule_search_locations or []) if spec else []:
+        for path in sorted(Path(root).rglob("*.py")):
+            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]

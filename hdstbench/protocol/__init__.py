@@ -1,0 +1,1 @@
+"""What a model may see, what it is trained on, and whether that is fair."""

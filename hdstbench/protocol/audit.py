@@ -1,0 +1,32 @@
+"""Is a split fair? Findings that stop a run, or travel with its records as flags."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from hdstbench.protocol.splits import Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is wrong with a task; `error` stops a run, `flag` is shown in its tables."""
+
+    id: str
+    severity: Literal["flag", "error"]
+    message: str
+
+
+def audit_split(split: Split, patients: Mapping[str, str]) -> list[Finding]:
+    """Check that no patient is on both sides of a fold.
+
+    A split that says it is leaky gets a flag; one that does not is an error.
+    """
+    findings = []
+    for number, fold in enumerate(split.folds):
+        test = {patients[slide] for slide in fold.test}
+        both = sorted(test & {patients[slide] for slide in split.train_of(number)})
+        if both:
+            message = f"fold {number}: patient {', '.join(both)} is in training and in test"
+            severity: Literal["flag", "error"] = "flag" if split.leaky else "error"
+            findings.append(Finding(id="patient-leak", severity=severity, message=message))
+    return findings

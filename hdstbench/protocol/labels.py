@@ -1,0 +1,106 @@
+"""What a hidden slide does not have: counts, library sizes and targets of the panel."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from hdstbench.arrays import CSR, BoolArray, FloatArray, IntArray
+from hdstbench.data.prepared import load_arrays
+from hdstbench.errors import DataError
+from hdstbench.protocol.target import Target
+
+UNIT = "unit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Labels of the units of one view; G panel genes in the view's order."""
+
+    _folder: Path = field(repr=False)
+    _columns: IntArray = field(repr=False)
+    _rows: Mapping[str, IntArray] = field(repr=False)
+    _target: Target = field(repr=False)
+
+    @classmethod
+    def open(
+        cls, folder: Path, genes: tuple[str, ...], target: Target, rows: Mapping[str, IntArray]
+    ) -> "Labels":
+        """Read the labels of a prepared slide.
+
+        Raises:
+            DataError: If the slide's table lacks a gene.
+        """
+        known = {name: i for i, name in enumerate(load_arrays(folder / "slide.npz")["gene_ids"].tolist())}
+        missing = [gene for gene in genes if gene not in known]
+        if missing:
+            msg = f"{folder.parent.name} lacks {len(missing)} genes of the panel, such as {missing[0]}"
+            raise DataError(msg)
+        columns = np.array([known[gene] for gene in genes], np.int64)
+        return cls(_folder=folder, _columns=columns, _rows=rows, _target=target)
+
+    @staticmethod
+    def read_counts(folder: Path, level: str) -> tuple[CSR, IntArray]:
+        """Counts over all genes [M, genes] and library sizes [M] of a level."""
+        arrays = load_arrays(folder / f"{level}.npz")
+        genes = len(load_arrays(folder / "slide.npz")["gene_ids"])
+        shape = (len(arrays["library"]), genes)
+        matrix = sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+        return matrix, arrays["library"]
+
+    def take(self, rows: Mapping[str, IntArray]) -> "Labels":
+        """Labels of other rows of the same slide."""
+        return Labels(_folder=self._folder, _columns=self._columns, _rows=rows, _target=self._target)
+
+    @cached_property
+    def library(self) -> IntArray:
+        """Counts over all genes of each unit, int64 [N]."""
+        return self._of(UNIT)[1]
+
+    def counts(self, index: IntArray | None = None) -> CSR:
+        """Raw counts of the panel, int32 [N, G]."""
+        matrix, _ = self._of(UNIT)
+        return matrix if index is None else sparse.csr_array(matrix[index])
+
+    def target(self, index: IntArray | None = None) -> FloatArray:
+        """Targets of the units, float32 [N, G]."""
+        return self._targets if index is None else self._targets[index]
+
+    def coarse(self, level: str) -> tuple[FloatArray, BoolArray]:
+        """Targets of a coarser level, float32 [M, G], and which units may be used as such, [M]."""
+        matrix, library = self._of(level)
+        valid = load_arrays(self._folder / f"{level}.npz")["target"][self._rows[level]]
+        return self._target.from_counts(matrix.toarray(), library), np.asarray(valid & (library > 0))
+
+    def expected(self) -> FloatArray | None:
+        """Expected share of each gene in each unit of a simulated slide, [N, G]; None elsewhere.
+
+        A gene without a pattern has its share of the slide everywhere. For scoring only.
+        """
+        path = self._folder / "expected.npz"
+        if not path.is_file():
+            return None
+        known, slide = load_arrays(path), load_arrays(self._folder / "slide.npz")
+        share = slide["pseudobulk"][self._columns] / max(slide["pseudobulk"].sum(), 1)
+        out = np.tile(share, (len(self._rows[UNIT]), 1))
+        place = {name: i for i, name in enumerate(known["gene_ids"].tolist())}
+        names = slide["gene_ids"][self._columns].tolist()
+        here = [(j, place[name]) for j, name in enumerate(names) if name in place]
+        row = np.searchsorted(known["rows"], self._rows[UNIT])
+        out[:, [j for j, _ in here]] = known["share"][row][:, [i for _, i in here]]
+        return out
+
+    @cached_property
+    def _targets(self) -> FloatArray:
+        matrix, library = self._of(UNIT)
+        values = self._target.from_counts(matrix.toarray(), library)
+        values.setflags(write=False)
+        return values
+
+    def _of(self, level: str) -> tuple[CSR, IntArray]:
+        matrix, library = self.read_counts(self._folder, level)
+        rows = self._rows[level]
+        return sparse.csr_array(matrix[rows][:, self._columns]), library[rows]

@@ -1,0 +1,211 @@
+"""The read-only view of a prepared slide that a model gets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hdstbench.arrays import CSR, FloatArray, IntArray, Pixels
+from hdstbench.data.prepared import load_arrays, load_blocks, load_manifest
+from hdstbench.errors import DataError
+from hdstbench.protocol.labels import Labels
+from hdstbench.protocol.target import Target
+
+UNIT = "unit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slide:
+    """N units of one slide: pixels and places, and labels unless it is hidden.
+
+    A view holds all prepared units of a slide or some of them (`take`); the coarser levels then
+    hold the parents of those units alone.
+
+    Attributes:
+        id: Name of the slide.
+        patient: Whose slide it is.
+        genes: Ids of the panel, the G columns of labels and predictions.
+        target: The transform between counts and what is predicted.
+        patch_px: Side of the patch of each level, finest level ("unit") first.
+        mpp: um a pixel of patches.
+        unit_um: Side of a unit, or the pitch of native spots.
+        key: Hash of the slide's pixels and places; names cached features.
+        labels: Counts and targets; None on a hidden slide.
+    """
+
+    id: str
+    patient: str
+    genes: tuple[str, ...]
+    target: Target
+    patch_px: Mapping[str, int]
+    mpp: float
+    unit_um: float
+    key: str
+    labels: Labels | None
+    _folder: Path = field(repr=False)
+    _rows: Mapping[str, IntArray] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self._rows[UNIT])
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of the levels, finest first; "unit" is always there."""
+        return tuple(self.patch_px)
+
+    @property
+    def xy_um(self) -> FloatArray:
+        """Unit centres in the image frame, x right, y down, um, float64 [N, 2]."""
+        return self.xy_of(UNIT)
+
+    @property
+    def grid(self) -> IntArray:
+        """Array row and column of each unit, int64 [N, 2]."""
+        return self.grid_of(UNIT)
+
+    def grid_of(self, level: str) -> IntArray:
+        """Row and column of a level's units among all squares of the level, int64 [M, 2]."""
+        return np.asarray(self._arrays(level)["grid"][self._rows[level]])
+
+    def size(self, level: str) -> int:
+        """Number of units at a level."""
+        return len(self._rows[level])
+
+    def xy_of(self, level: str) -> FloatArray:
+        """Centres of a level's units in the image frame, um, float64 [M, 2]."""
+        return np.asarray(self._arrays(level)["xy_um"][self._rows[level]])
+
+    def rows(self, level: str) -> IntArray:
+        """Number of each of the level's units among all prepared ones of the slide, [M]."""
+        return self._rows[level]
+
+    def pad_fraction(self, level: str) -> FloatArray:
+        """Share of each patch that lies outside the image and is white, float32 [M]."""
+        return np.asarray(self._arrays(level)["pad"][self._rows[level]])
+
+    @property
+    def block_of(self) -> IntArray:
+        """Number of the sampling block that holds each unit, [N]."""
+        return self._unit("block")
+
+    def blocks(self) -> list[IntArray]:
+        """Units of each sampling block, in the order of the slide; together all units, once."""
+        block = self.block_of
+        order = np.argsort(block, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(block[order])) + 1) if len(order) else []
+
+    def parents(self, level: str) -> IntArray:
+        """Index of each unit's parent among the units of a coarser level, [N]."""
+        parent = self._arrays(level)["parent"][self._rows[UNIT]]
+        return np.searchsorted(self._rows[level], parent)
+
+    def patches(self, level: str, index: IntArray) -> Pixels:
+        """Cut the patches of some units of a level from the block images.
+
+        Args:
+            level: One of `levels`.
+            index: Units of that level, [B].
+
+        Returns:
+            uint8 [B, S, S, 3] with S = patch_px[level]; outside of the image is white.
+        """
+        blocks, size = load_blocks(self._folder), self.patch_px[level]
+        arrays, rows = self._arrays(level), self._rows[level][index]
+        out = np.empty((len(rows), size, size, 3), np.uint8)
+        for i, (block, (left, top)) in enumerate(
+            zip(arrays["block"][rows], arrays["offset"][rows], strict=True)
+        ):
+            out[i] = blocks[block, top : top + size, left : left + size]
+        return out
+
+    def take(self, index: IntArray) -> "Slide":
+        """View some units, in the given order, and their parents."""
+        rows = {UNIT: self._rows[UNIT][index]}
+        for level in self.levels[1:]:
+            rows[level] = np.unique(self._arrays(level)["parent"][rows[UNIT]])
+        return self._with(rows, None if self.labels is None else self.labels.take(rows))
+
+    def hidden(self) -> "Slide":
+        """The same view without labels: what `predict` gets."""
+        return self._with(self._rows, None)
+
+    def whole(self) -> "Slide":
+        """All prepared units of the slide, hidden: what features are cached for."""
+        rows = {level: np.arange(len(self._arrays(level)["xy_um"])) for level in self.levels}
+        return self._with(rows, None)
+
+    def need_labels(self) -> Labels:
+        """Return the labels.
+
+        Raises:
+            DataError: If the slide is hidden.
+        """
+        if self.labels is None:
+            msg = f"slide {self.id} is hidden: a model may use labels in fit only"
+            raise DataError(msg)
+        return self.labels
+
+    def _with(self, rows: Mapping[str, IntArray], labels: Labels | None) -> "Slide":
+        return Slide(
+            id=self.id,
+            patient=self.patient,
+            genes=self.genes,
+            target=self.target,
+            patch_px=self.patch_px,
+            mpp=self.mpp,
+            unit_um=self.unit_um,
+            key=self.key,
+            labels=labels,
+            _folder=self._folder,
+            _rows=rows,
+        )
+
+    def _arrays(self, level: str) -> Mapping[str, FloatArray]:
+        return load_arrays(self._folder / "pixels" / f"{level}.npz")
+
+    def _unit(self, name: str) -> IntArray:
+        return np.asarray(self._arrays(UNIT)[name][self._rows[UNIT]])
+
+
+def open_slide(folder: Path, genes: Sequence[str], target: Target) -> Slide:
+    """View all prepared units of a slide, labels included.
+
+    Raises:
+        DataError: If the folder is no prepared slide or lacks a gene.
+    """
+    manifest = load_manifest(folder)
+    order = sorted(manifest.patch_px, key=lambda level: (level != UNIT, manifest.patch_px[level]))
+    count = {level: len(load_arrays(folder / "pixels" / f"{level}.npz")["xy_um"]) for level in order}
+    rows = {level: np.arange(count[level]) for level in order}
+    return Slide(
+        id=manifest.slide,
+        patient=manifest.patient,
+        genes=tuple(genes),
+        target=target,
+        patch_px={level: manifest.patch_px[level] for level in order},
+        mpp=manifest.mpp,
+        unit_um=manifest.unit_um,
+        key=manifest.pixels,
+        labels=Labels.open(folder / "labels", tuple(genes), target, rows),
+        _folder=folder,
+        _rows=rows,
+    )
+
+
+def sampled(folder: Path) -> IntArray:
+    """Units of a prepared slide that count for the headline, the others being in windows only."""
+    return np.flatnonzero(load_arrays(folder / "pixels" / "unit.npz")["sampled"])
+
+
+def all_counts(folder: Path) -> tuple[tuple[str, ...], CSR, IntArray, IntArray]:
+    """Gene ids, counts [N, genes], library sizes [N] and tissue sums [genes] of a prepared slide."""
+    counts, library = Labels.read_counts(folder / "labels", UNIT)
+    slide = load_arrays(folder / "labels" / "slide.npz")
+    return tuple(slide["gene_ids"].tolist()), counts, library, slide["pseudobulk"]
+
+
+def symbol(folder: Path, gene: str) -> str:
+    """Symbol of a gene id on a prepared slide; several ids may share one."""
+    slide = load_arrays(folder / "labels" / "slide.npz")
+    return str(slide["symbols"][slide["gene_ids"].tolist().index(gene)])

@@ -1,0 +1,86 @@
+"""Who is trained on what: split files, checked and hashed."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from hdstbench.data.card import Dataset
+from hdstbench.errors import DataError, MissingError
+from hdstbench.strict import build, read_toml
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldTable:
+    """Slides of one fold; everything else of the split trains unless `train` names slides."""
+
+    test: tuple[str, ...]
+    train: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """A split file.
+
+    Attributes:
+        unit: What is held out together.
+        title: Stands over the tables.
+        leaky: The split separates slides of one patient on purpose.
+        slides: The slides that take part; empty for all of the card.
+    """
+
+    unit: Literal["patient", "slide"]
+    title: str
+    folds: tuple[FoldTable, ...]
+    leaky: bool = False
+    slides: tuple[str, ...] = ()
+    name: str = ""
+
+    @property
+    def hash(self) -> str:
+        """Twelve digits that change with the split's content."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+    def train_of(self, fold: int) -> tuple[str, ...]:
+        """Slides that fold `fold` is trained on."""
+        table = self.folds[fold]
+        return table.train or tuple(s for s in self.slides if s not in table.test)
+
+
+def load_split(dataset: Dataset, name: str | None) -> Split:
+    """Read a split of a data set, the first of its card by default.
+
+    Raises:
+        MissingError: If the card has no such split.
+        DataError: If the file names unknown slides, or a slide on both sides of a fold.
+    """
+    card = dataset.card
+    name = name or next(iter(card.splits))
+    if name not in card.splits:
+        msg = f"data set {card.name} has no split {name!r}; it has {', '.join(card.splits)}"
+        raise MissingError(msg)
+    place = dataset.place.joinpath(card.splits[name])
+    split = build(Split, {**read_toml(place), "name": name}, str(place))
+    known = tuple(sample.id for sample in card.samples)
+    split = replace(split, slides=split.slides or known)
+    _check(split, known, str(place))
+    return split
+
+
+def _check(split: Split, known: tuple[str, ...], where: str) -> None:
+    problem = "" if split.folds else "no fold"
+    unknown = set(split.slides) - set(known)
+    if unknown:
+        problem = f"unknown slide {', '.join(sorted(unknown))}; the card has {', '.join(known)}"
+    for number in range(len(split.folds)):
+        test, train = set(split.folds[number].test), set(split.train_of(number))
+        if not test or not train:
+            problem = f"fold {number} has {len(test)} test and {len(train)} training slides"
+        elif test & train:
+            problem = f"fold {number} has {', '.join(sorted(test & train))} on both sides"
+        elif (test | train) - set(split.slides):
+            names = ", ".join(sorted((test | train) - set(split.slides)))
+            problem = f"fold {number} names {names}, which the split does not have"
+    if problem:
+        msg = f"{where}: {problem}"
+        raise DataError(msg)

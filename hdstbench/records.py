@@ -1,0 +1,157 @@
+"""What a cell leaves behind: its record, its scores and its moments, and how they are read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from hdstbench.arrays import BoolArray
+from hdstbench.errors import DataError
+from hdstbench.metrics.moments import Moments
+from hdstbench.strict import build
+
+SCHEMA = 1
+SCORES = 1
+"""Raised when scores of the same predictions change; scores are then computed again."""
+
+Status = Literal["ok", "failed", "oom", "timeout"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One cell: model x task x fold x seed x recipe.
+
+    Attributes:
+        key: Hash of everything that changes its predictions.
+        task: The fields of the task, and its hash.
+        kind: model, variant, control or oracle.
+        encoder: Image encoder and its weights, as shown.
+        flags: What a reader has to know, such as patient-leak.
+        error: One line, empty if ok.
+        seconds: Of fitting, predicting and scoring.
+        peak_host_mb: Most memory that the worker held.
+        peak_device_mb: Most memory on the accelerator.
+        parameters: Trained and frozen numbers of the model; 0 if it does not say.
+        versions: Of the suite, the plugin and the libraries that compute.
+    """
+
+    schema: int = SCHEMA
+    key: str
+    model: str
+    kind: str
+    recipe: str
+    fold: int
+    seed: int
+    task: dict[str, str]
+    status: Status
+    error: str = ""
+    encoder: str = ""
+    flags: tuple[str, ...] = ()
+    device: str = "cpu"
+    precision: str = "fp32"
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_host_mb: float = 0.0
+    peak_device_mb: float = 0.0
+    parameters: int = 0
+    plugin: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    commit: str = ""
+    finished: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideScores:
+    """Scores of one test slide; every mean is over the genes that are scored on it.
+
+    Attributes:
+        units: Units of the headline.
+        genes: Genes scored.
+        genes_left_out: Genes whose truth is constant or almost always zero.
+        constant: Scored genes that the model predicts as constant; they count as 0.
+        pcc_gene: Mean over genes of the correlation over units.
+        pcc_gene_hvg50: The same over the most variable genes.
+        pcc_bin: Mean over units of the correlation over genes (the MagNet paper's PCC).
+        range_um: Distance over which residuals are correlated.
+        patch_um: The largest patch, in which two units share pixels.
+        blocks: Blocks of the bootstrap.
+        block_um: Their width; at least twice `range_um` and `patch_um`, or the interval is too narrow.
+    """
+
+    slide: str
+    patient: str
+    units: int
+    genes: int
+    genes_left_out: int
+    constant: int
+    pcc_gene: float
+    pcc_gene_hvg50: float
+    pcc_bin: float
+    mse: float
+    mae: float
+    mse_skill: float
+    range_um: float
+    patch_um: float
+    blocks: int
+    block_um: float
+
+
+def save_json(path: Path, value: object) -> None:
+    """Write a dataclass, or anything that JSON knows, with sorted keys."""
+    text = json.dumps(value, indent=1, sort_keys=True, default=asdict)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def load_json(path: Path) -> Any:  # noqa: ANN401 - JSON
+    """Read a JSON file.
+
+    Raises:
+        DataError: If it is not there or broken.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"{path}: {error}; remove its folder and run again"
+        raise DataError(msg) from error
+
+
+def load_record(folder: Path) -> Record:
+    """Read a cell's record."""
+    return build(Record, load_json(folder / "record.json"), str(folder / "record.json"))
+
+
+def load_scores(folder: Path) -> tuple[SlideScores, ...]:
+    """Read a cell's scores, one entry a test slide."""
+    found = load_json(folder / "scores.json")
+    return tuple(build(SlideScores, entry, str(folder / "scores.json")) for entry in found["slides"])
+
+
+def save_moments(path: Path, moments: Mapping[str, tuple[Moments, BoolArray]]) -> None:
+    """Write moments by slide together with the genes that are scored.
+
+    Sums are made in float64 and stored as float32, which halves what is committed; the loss is
+    1e-7 of a slide-centred sum.
+    """
+    arrays: dict[str, Any] = {}
+    for slide, (values, scored) in moments.items():
+        arrays[f"{slide}/scored"] = scored
+        for item in fields(values):
+            arrays[f"{slide}/{item.name}"] = getattr(values, item.name).astype(np.float32)
+    np.savez_compressed(path, **arrays)
+
+
+def load_moments(folder: Path) -> dict[str, tuple[Moments, BoolArray]]:
+    """Read moments by slide, as float64."""
+    with np.load(folder / "moments.npz", allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    names = list(dict.fromkeys(name.rsplit("/", 1)[0] for name in arrays))
+    parts = [f.name for f in fields(Moments)]
+    return {
+        name: (
+            Moments(**{part: arrays[f"{name}/{part}"].astype(np.float64) for part in parts}),
+            arrays[f"{name}/scored"],
+        )
+        for name in names
+    }

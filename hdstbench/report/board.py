@@ -1,0 +1,233 @@
+"""Gather the records of one job into the rows of its table: a pure function of stored files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hdstbench.arrays import BoolArray, FloatArray
+from hdstbench.errors import DataError
+from hdstbench.metrics.moments import Moments
+from hdstbench.records import Record, SlideScores, load_json, load_moments, load_record, load_scores
+from hdstbench.stats.blocks import MIN_BLOCKS
+from hdstbench.stats.bootstrap import Interval, SlideMoments, interval, mean_over, paired, resampled_pcc
+from hdstbench.strict import build
+
+REFERENCE = "shuffled-ridge"
+"""Every row is compared with what chance reaches."""
+METRICS = ("pcc_gene", "pcc_gene_hvg50", "pcc_bin", "mse", "mae", "mse_skill")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run wanted of one job, stored beside its tables.
+
+    Attributes:
+        stem: Name of the tables.
+        title: Of the data set.
+        split_title: Of the split.
+        simulated: Whether the data is.
+        command: What was typed.
+        cells: Folders of the cells, relative to the plan.
+    """
+
+    stem: str
+    title: str
+    split_title: str
+    simulated: bool
+    command: str
+    recipe: str
+    cells: tuple[str, ...]
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One model of a table; `pcc` is None unless all of its cells are whole.
+
+    Attributes:
+        pcc: pcc_gene with its interval over these patients.
+        over_chance: Paired difference to shuffled-ridge; None for itself, or if that is missing.
+        scores: Every metric, meaned over slides, patients and seeds.
+        by_patient: pcc_gene of each patient.
+        constant: Pairs of gene and slide that the model predicts as constant; they count as 0.
+        seed_sd: Standard deviation of pcc_gene over seeds; NaN with one seed.
+        failed: Cells that are not whole, with the reason.
+        cost: Seconds, memory and parameters.
+    """
+
+    model: str
+    kind: str
+    encoder: str
+    flags: tuple[str, ...]
+    pcc: Interval | None
+    over_chance: Interval | None
+    scores: dict[str, float]
+    by_patient: dict[str, float]
+    constant: int
+    seed_sd: float
+    failed: tuple[str, ...]
+    cost: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """The table of one job.
+
+    Attributes:
+        slides: Scores of any one model by slide, for counts of units and genes.
+        narrow: Slides whose bootstrap blocks are too few, or narrower than twice the range of some
+            model's residuals or the largest patch: their intervals are too narrow.
+    """
+
+    plan: Plan
+    rows: tuple[Row, ...]
+    slides: tuple[SlideScores, ...]
+    narrow: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    record: Record
+    scores: tuple[SlideScores, ...]
+    moments: dict[str, tuple[Moments, BoolArray]]
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan.
+
+    Raises:
+        DataError: If it is no plan.
+    """
+    return build(Plan, load_json(path), str(path))
+
+
+def load_board(path: Path) -> Board:
+    """Make the table of a plan from the records that lie beside it.
+
+    Raises:
+        DataError: If the plan or a record is broken, or no cell was run.
+    """
+    plan = load_plan(path)
+    cells = [_load(path.parent / name) for name in plan.cells if (path.parent / name).is_dir()]
+    if not cells:
+        msg = f"{path}: none of its {len(plan.cells)} cells was run"
+        raise DataError(msg)
+    good = [cell for cell in cells if cell.record.status == "ok"]
+    samples = {model: _samples(members) for model, members in _by_model(good).items()}
+    rows = [_row(model, members, samples, plan) for model, members in _by_model(cells).items()]
+    slides = {s.slide: s for cell in reversed(good) for s in cell.scores}
+    return Board(
+        plan=plan,
+        rows=tuple(sorted(rows, key=_rank)),
+        slides=tuple(slides[name] for name in sorted(slides)),
+        narrow=_narrow(good),
+    )
+
+
+def _rank(row: Row) -> tuple[int, float, str]:
+    """Models before controls before oracles, the best first; what has failed comes last."""
+    order = {"model": 0, "variant": 0, "control": 1, "oracle": 2}
+    return order[row.kind], -row.pcc.value if row.pcc else np.inf, row.model
+
+
+def _load(folder: Path) -> _Cell:
+    record = load_record(folder)
+    if record.status != "ok":
+        return _Cell(record, (), {})
+    return _Cell(record, load_scores(folder), load_moments(folder))
+
+
+def _by_model(cells: Sequence[_Cell]) -> dict[str, list[_Cell]]:
+    out: dict[str, list[_Cell]] = {}
+    for cell in cells:
+        out.setdefault(cell.record.model, []).append(cell)
+    return out
+
+
+def _narrow(cells: Sequence[_Cell]) -> frozenset[str]:
+    every = [s for cell in cells if cell.record.kind != "oracle" for s in cell.scores]
+    return frozenset(
+        s.slide for s in every if s.blocks < MIN_BLOCKS or s.block_um < max(2 * s.range_um, s.patch_um)
+    )
+
+
+def _samples(cells: Sequence[_Cell]) -> FloatArray:
+    """Bootstrap samples of pcc_gene, meaned over seeds, [1 + R]."""
+    by_seed: dict[int, list[SlideMoments]] = {}
+    for cell in cells:
+        for scores in cell.scores:
+            moments, scored = cell.moments[scores.slide]
+            part = SlideMoments(slide=scores.slide, patient=scores.patient, moments=moments, scored=scored)
+            by_seed.setdefault(cell.record.seed, []).append(part)
+    return np.asarray(np.mean([resampled_pcc(slides) for slides in by_seed.values()], axis=0))
+
+
+def _row(model: str, cells: Sequence[_Cell], samples: Mapping[str, FloatArray], plan: Plan) -> Row:
+    planned = sum(Path(name).parent.name == model for name in plan.cells)
+    failed = [f"fold {c.record.fold}: {c.record.error}" for c in cells if c.record.status != "ok"]
+    missing = planned - len(cells)
+    failed += [f"{missing} cells were not run"] if missing else []
+    record = cells[0].record
+    whole = not failed
+    chance = samples.get(REFERENCE) if model != REFERENCE and whole else None
+    seeds = [_means(_of_seed(cells, seed))["pcc_gene"] for seed in _seeds(cells)] if whole else []
+    return Row(
+        model=model,
+        kind=record.kind,
+        encoder=record.encoder,
+        flags=tuple(sorted({flag for cell in cells for flag in cell.record.flags})),
+        pcc=interval(samples[model]) if whole else None,
+        over_chance=paired(samples[model], chance) if chance is not None else None,
+        scores=_means(cells) if whole else {},
+        by_patient=_patients(cells) if whole else {},
+        constant=sum(s.constant for cell in cells for s in cell.scores),
+        seed_sd=float(np.std(seeds, ddof=1)) if len(seeds) > 1 else float("nan"),
+        failed=tuple(failed),
+        cost=_cost(cells),
+    )
+
+
+def _seeds(cells: Sequence[_Cell]) -> list[int]:
+    return sorted({cell.record.seed for cell in cells})
+
+
+def _of_seed(cells: Sequence[_Cell], seed: int) -> list[_Cell]:
+    return [cell for cell in cells if cell.record.seed == seed]
+
+
+def _means(cells: Sequence[_Cell]) -> dict[str, float]:
+    """Each metric over slides of a patient, then over patients."""
+    out = {}
+    for metric in METRICS:
+        of_patient: dict[str, list[float]] = {}
+        for cell in cells:
+            for scores in cell.scores:
+                of_patient.setdefault(scores.patient, []).append(getattr(scores, metric))
+        out[metric] = mean_over(of_patient)
+    return out
+
+
+def _patients(cells: Sequence[_Cell]) -> dict[str, float]:
+    of_patient: dict[str, list[float]] = {}
+    for cell in cells:
+        for scores in cell.scores:
+            of_patient.setdefault(scores.patient, []).append(scores.pcc_gene)
+    return {name: float(np.mean(of_patient[name])) for name in sorted(of_patient)}
+
+
+def _cost(cells: Sequence[_Cell]) -> dict[str, float]:
+    records = [cell.record for cell in cells]
+    return {
+        "fit_s": float(np.mean([r.seconds.get("fit", np.nan) for r in records])),
+        "predict_s": float(np.mean([r.seconds.get("predict", np.nan) for r in records])),
+        "host_mb": max(r.peak_host_mb for r in records),
+        "device_mb": max(r.peak_device_mb for r in records),
+        "parameters": max(r.parameters for r in records),
+    }
+
+
+def relocate(plan: Plan, cells: Sequence[str]) -> Plan:
+    """The same plan with its cells elsewhere."""
+    return replace(plan, cells=tuple(cells))

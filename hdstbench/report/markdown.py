@@ -1,0 +1,221 @@
+"""Write a board as markdown, CSV and JSON; the score table holds nothing that depends on time."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from hdstbench.report.board import METRICS, REFERENCE, Board, Row
+from hdstbench.stats.bootstrap import Interval
+
+FEW_PATIENTS = 6
+FLAGS = {
+    "patient-leak": "slides of one patient are in training and in test",
+    "random-weights": "the image encoder started from random weights",
+    "other-encoder": "the model's own image encoder was replaced (`--encoder`)",
+}
+MEANING = """\
+`pcc_gene`: correlation over units, for each gene of a slide, then the mean over genes, slides of a
+patient, and patients. In brackets: 95 % block bootstrap over **these patients** with the trained
+models as they are; it says nothing about new patients. `constant`: pairs of
+gene and slide without any variation in the prediction, which count as 0. `over chance`: paired difference to
+`shuffled-ridge` on the same resamples. `hvg50`: `pcc_gene` over the 50 most variable genes of the
+training slides. `skill`: 1 - squared error / that of the training mean. `pcc_bin`: correlation over
+genes within a unit, the MagNet paper's PCC; look at what `mean`, which sees no image, gets on it."""
+
+
+def write_board(board: Board, folder: Path) -> Path:
+    """Write all files of a board into a folder.
+
+    Returns:
+        The markdown table.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = board.plan.stem
+    table = folder / f"{stem}.md"
+    table.write_text(render(board), encoding="utf-8")
+    (folder / f"{stem}-cost.md").write_text(render_cost(board), encoding="utf-8")
+    frame(board).to_csv(folder / f"{stem}.csv", index=False, float_format="%.6f", lineterminator="\n")
+    rows = [_plain(row) for row in board.rows]
+    text = json.dumps({"plan": board.plan.stem, "rows": rows}, indent=1, sort_keys=True)
+    (folder / f"{stem}.json").write_text(text.replace("NaN", "null") + "\n", encoding="utf-8")
+    return table
+
+
+def _plain(row: Row) -> dict[str, object]:
+    values = asdict(row)
+    del values["cost"]
+    return _rounded(values)  # type: ignore[return-value]
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return value
+
+
+def render(board: Board) -> str:
+    """The score table as markdown."""
+    plan = board.plan
+    parts = [f"# {plan.stem}: {plan.title}", f"Split: **{plan.split_title}**. Recipe: `{plan.recipe}`."]
+    if plan.simulated:
+        parts.append("**Simulated data.** No conclusion about which model is better is drawn from it.")
+    parts += [_score_table(board), _oracle_line(board), _failures(board), _patient_table(board)]
+    parts += [_counts(board), MEANING, _flag_notes(board), plan.notes, f"```\n{plan.command}\n```"]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _score_table(board: Board) -> str:
+    head = (
+        "model",
+        "pcc_gene ↑",
+        "95 %",
+        "over chance",
+        "hvg50 ↑",
+        "MSE ↓",
+        "MAE ↓",
+        "skill ↑",
+        "pcc_bin",
+        "constant",
+        "encoder",
+        "flags",
+    )
+    rows = [row for row in board.rows if row.kind != "oracle"]
+    lines = []
+    for row in rows:
+        name = f"*{row.model}* (control)" if row.kind == "control" else row.model
+        lines.append((name, *_score_cells(row), row.encoder or "–", ", ".join(row.flags) or "–"))
+    return markdown_table(head, lines)
+
+
+def _score_cells(row: Row) -> tuple[str, ...]:
+    if row.pcc is None:
+        return ("failed", *["–"] * 8)
+    s = row.scores
+    spread = f" (seed sd {row.seed_sd:.3f})" if row.seed_sd == row.seed_sd else ""
+    return (
+        f"{row.pcc.value:.3f}{spread}",
+        _limits(row.pcc),
+        _difference(row.over_chance),
+        f"{s['pcc_gene_hvg50']:.3f}",
+        f"{s['mse']:.3f}",
+        f"{s['mae']:.3f}",
+        signed(s["mse_skill"]),
+        f"{s['pcc_bin']:.3f}",
+        str(row.constant),
+    )
+
+
+def _limits(interval: Interval) -> str:
+    return f"{interval.low:.3f} to {interval.high:.3f}"
+
+
+def _difference(interval: Interval | None) -> str:
+    if interval is None:
+        return "–"
+    return f"{signed(interval.value)} ({signed(interval.low)} to {signed(interval.high)})"
+
+
+def signed(value: float) -> str:
+    """Three decimals with a sign, and no sign on zero."""
+    text = f"{value:+.3f}"
+    return text[1:] if float(text) == 0 else text
+
+
+def _oracle_line(board: Board) -> str:
+    found = [row for row in board.rows if row.kind == "oracle" and row.pcc is not None]
+    if not found:
+        return ""
+    row = found[0]
+    assert row.pcc is not None
+    return (
+        f"**Attainable** on this simulated data: pcc_gene **{row.pcc.value:.3f}** (hvg50 "
+        f"{row.scores['pcc_gene_hvg50']:.3f}, MSE {row.scores['mse']:.3f}, skill "
+        f"{signed(row.scores['mse_skill'])}), by an oracle that knows each unit's true expected counts, as "
+        "far as the image can show them, and its depth."
+    )
+
+
+def _failures(board: Board) -> str:
+    lines = [f"- {row.model}: {reason}" for row in board.rows for reason in row.failed]
+    return (
+        "Failed or missing cells; a model that lacks one has no score:\n\n" + "\n".join(lines)
+        if lines
+        else ""
+    )
+
+
+def _patient_table(board: Board) -> str:
+    """Every patient's own value, since there are few."""
+    patients = sorted({s.patient for s in board.slides})
+    if not 1 < len(patients) < FEW_PATIENTS:
+        return ""
+    rows = [r for r in board.rows if r.pcc is not None]
+    lines = [(row.model, *[f"{row.by_patient[p]:.3f}" for p in patients]) for row in rows]
+    return f"`pcc_gene` by patient (n = {len(patients)}; no claim about new patients):\n\n" + markdown_table(
+        ("model", *patients), lines
+    )
+
+
+def _counts(board: Board) -> str:
+    """What was scored on each slide, and the blocks of its bootstrap."""
+    lines = []
+    for s in board.slides:
+        blocks = f"{s.blocks} of {s.block_um:.0f} um" + (" †" if s.slide in board.narrow else "")
+        lines.append((s.slide, s.patient, f"{s.units:,}", str(s.genes), str(s.genes_left_out), blocks))
+    head = ("slide", "patient", "units", "genes", "genes left out", "bootstrap blocks")
+    note = ""
+    if board.narrow:
+        note = (
+            "\n\n† Fewer than 25 blocks, or narrower than twice the range of some model's residuals or the "
+            "largest patch: the interval is likely too narrow."
+        )
+    return markdown_table(head, lines) + note
+
+
+def _flag_notes(board: Board) -> str:
+    used = sorted({flag for row in board.rows for flag in row.flags})
+    return "\n".join(f"- `{flag}`: {FLAGS.get(flag, 'see the record')}." for flag in used)
+
+
+def render_cost(board: Board) -> str:
+    """Time and memory as markdown; they differ from run to run."""
+    lines = []
+    for row in board.rows:
+        c = row.cost
+        lines.append(
+            (
+                row.model,
+                f"{c['fit_s']:.1f}",
+                f"{c['predict_s']:.1f}",
+                f"{c['host_mb']:,.0f}",
+                f"{c['device_mb']:,.0f}",
+                f"{c['parameters']:,.0f}",
+            )
+        )
+    head = ("model", "fit s / cell", "predict s / cell", "host MiB", "device MiB", "parameters")
+    return f"# {board.plan.stem}: cost\n\n{markdown_table(head, lines)}\n"
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A markdown table; bars in cells are escaped."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def frame(board: Board) -> pd.DataFrame:
+    """The score table with all digits, one row a model."""
+    rows = []
+    for row in board.rows:
+        values: dict[str, object] = {"model": row.model, "kind": row.kind, "encoder": row.encoder}
+        values |= {metric: row.scores.get(metric) for metric in METRICS}
+        for name, interval in (("pcc_gene", row.pcc), (f"over_{REFERENCE}", row.over_chance)):
+            values[f"{name}_low"] = interval.low if interval else None
+            values[f"{name}_high"] = interval.high if interval else None
+        values |= {f"over_{REFERENCE}": row.over_chance.value if row.over_chance else None}
+        rows.append(values | {"flags": " ".join(row.flags), "failed": "; ".join(row.failed)})
+    return pd.DataFrame(rows)

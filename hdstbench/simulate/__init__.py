@@ -1,0 +1,1 @@
+"""Simulate a cohort and write it as real Space Ranger output."""

@@ -1,0 +1,111 @@
+"""Simulate a cohort of slides and write it as Space Ranger output, card and splits included."""
+
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from hdstbench.errors import DataError
+from hdstbench.simulate.constants import VERSION
+from hdstbench.simulate.expression import Signal
+from hdstbench.simulate.slide import SlidePlan, write_slide
+
+MIN_MM = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cohort:
+    """What is simulated; the same values give the same bytes."""
+
+    seed: int = 0
+    slides: int = 4
+    size_mm: float = 1.3
+    signal: Signal = "all"
+    overdispersion: float = 1.0  # scales the variance of the bursts; 0 is Poisson
+    shift_um: float = 0.0  # registration error: the counts lie this far off the image
+    labels: str = ""  # a label table that serves as the tissue
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be simulated."""
+        if self.slides < 1 or self.size_mm < MIN_MM or self.overdispersion < 0:
+            msg = (
+                f"got {self.slides} slides of {self.size_mm} mm with overdispersion "
+                f"{self.overdispersion}; wanted at least one slide, {MIN_MM} mm and 0"
+            )
+            raise DataError(msg)
+
+
+def simulate(cohort: Cohort, out: Path, report: Callable[[str], None] = lambda _: None) -> None:
+    """Write the cohort into the new folder `out`; nothing is left behind if it fails.
+
+    Raises:
+        DataError: If `out` exists already.
+    """
+    if out.exists():
+        msg = f"{out} exists; choose another folder, or remove it to simulate again"
+        raise DataError(msg)
+    part = out.with_name(out.name + f".part{os.getpid()}")
+    try:
+        _write(cohort, part, report)
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write(cohort: Cohort, folder: Path, report: Callable[[str], None]) -> None:
+    folder.mkdir(parents=True)
+    plans = _plans(cohort)
+    workers = min(len(plans), os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = {pool.submit(write_slide, plan, folder): plan for plan in plans}
+        for job in as_completed(jobs):
+            job.result()
+            report(jobs[job].name)
+    _write_card(cohort, plans, folder)
+
+
+def _plans(cohort: Cohort) -> list[SlidePlan]:
+    return [
+        SlidePlan(
+            name=f"SIM{i + 1}",
+            patient=f"P{i + 1}",
+            index=i,
+            seed=cohort.seed,
+            size_mm=cohort.size_mm,
+            signal=cohort.signal,
+            overdispersion=cohort.overdispersion,
+            shift_um=cohort.shift_um,
+            labels=cohort.labels,
+        )
+        for i in range(cohort.slides)
+    ]
+
+
+def _write_card(cohort: Cohort, plans: list[SlidePlan], folder: Path) -> None:
+    """Write dataset.toml and the patient split beside the slides."""
+    lines = [
+        'name = "simulated"',
+        f'title = "Simulated cohort (generator {VERSION}, seed {cohort.seed})"',
+        'reader = "spaceranger"',
+        "simulated = true",
+        'licence = "CC0-1.0"',
+        'citation = "simulated by hdstbench; no conclusion about models is drawn from it"',
+        'recipe = "quick"',
+        "mpp = 0.5",
+        'resolutions = ["2um", "8um", "16um", "55um"]',
+        "",
+        "[splits]",
+        'patient = "splits/patient.toml"',
+    ]
+    folds = ['unit = "patient"', 'title = "leave one simulated patient out"']
+    for plan in plans:
+        lines += ["", "[[samples]]", f'id = "{plan.name}"', f'patient = "{plan.patient}"']
+        lines += [f'path = "{plan.outs}"', f'image = "{plan.image}"']
+        lines += [f'truth = "{plan.name}/truth.h5"']
+        folds += ["", "[[folds]]", f'test = ["{plan.name}"]']
+    (folder / "dataset.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "splits").mkdir()
+    (folder / "splits" / "patient.toml").write_text("\n".join(folds) + "\n", encoding="utf-8")

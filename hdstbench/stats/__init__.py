@@ -1,0 +1,1 @@
+"""Intervals and comparisons, computed from block moments."""

@@ -1,0 +1,1 @@
+"""Turn a plan into cells, run them, keep their records."""

@@ -1,0 +1,191 @@
+"""Run one cell: open its fold, fit, predict, score, and leave its folder behind when whole."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from hdstbench.arrays import FloatArray
+from hdstbench.plugins.plugin import Progress, RunContext
+from hdstbench.plugins.registry import load_model
+from hdstbench.protocol.splits import Split
+from hdstbench.protocol.task import Fold, Task, open_fold
+from hdstbench.records import SCORES, Record, Status, load_json, load_record, save_json, save_moments
+from hdstbench.sweep import oracle
+from hdstbench.sweep.device import is_out_of_memory, peak_device_mb, reset_device_peak
+from hdstbench.sweep.memory import peak_host_mb, reset_peak
+from hdstbench.sweep.score import FoldScores, check_predictions, score_fold
+
+ORACLE = "oracle"
+PREDICTIONS, SLIDE = "predictions.npz", "slide/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """Everything that a worker needs to know; can be pickled.
+
+    Attributes:
+        config: The plugin's configuration; None for an oracle.
+        folders: Prepared folder of every slide of the split.
+        weights: File of the encoder's weights, if any.
+        folder: Where the cell's files go.
+        cache: Folder for features, shared by all cells.
+        record: What is known of the record before the cell runs.
+    """
+
+    config: Any
+    task: Task
+    split: Split
+    folders: Mapping[str, Path]
+    weights: Path | None
+    folder: Path
+    cache: Path
+    record: Record
+
+    @property
+    def name(self) -> str:
+        """As shown in progress."""
+        return f"{self.task.dataset} {self.task.resolution} {self.record.model} fold {self.record.fold}" + (
+            f" seed {self.record.seed}" if self.record.seed else ""
+        )
+
+
+def run_cell(cell: Cell, report: Callable[[Progress], None]) -> Record:
+    """Run a cell and write its folder; what goes wrong becomes its status and error."""
+    part = cell.folder.with_name(f"{cell.folder.name}.part{os.getpid()}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        (part / "scratch").mkdir(parents=True)
+        with _log(part / "log.txt"):
+            record = _attempt(cell, part, report)
+        shutil.rmtree(part / "scratch")
+        finish(cell, part, record)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return record
+
+
+def finish(cell: Cell, part: Path, record: Record) -> None:
+    """Put a cell's files in their place, record last."""
+    if cell.config is not None:
+        (part / "config.toml").write_text(_toml(cell.config), encoding="utf-8")
+    save_json(part / "record.json", record)
+    shutil.rmtree(cell.folder, ignore_errors=True)
+    part.rename(cell.folder)
+
+
+def is_fitted(cell: Cell) -> bool:
+    """Whether the cell's folder holds good predictions of this very cell."""
+    if not (cell.folder / "record.json").is_file():
+        return False
+    record = load_record(cell.folder)
+    kept = (cell.folder / PREDICTIONS).is_file()
+    return kept and record.status == "ok" and record.key == cell.record.key
+
+
+def is_done(cell: Cell) -> bool:
+    """Whether there is nothing to do: it is fitted, and scored by the scores of this version."""
+    return is_fitted(cell) and load_json(cell.folder / "scores.json")["version"] == SCORES
+
+
+def _attempt(cell: Cell, part: Path, report: Callable[[Progress], None]) -> Record:
+    """Fit, predict and score; or only score, if the predictions are there already."""
+    started = time.perf_counter()
+    reset_peak()
+    reset_device_peak(cell.record.device)
+    try:
+        fold = open_fold(cell.task, cell.split, cell.record.fold, cell.folders)
+        if is_fitted(cell):
+            record, predictions = load_record(cell.folder), _stored(cell)
+        else:
+            record, predictions = _fit(cell, fold, part, report)
+        report(Progress(share=1.0, stage="scoring"))
+        _save(part, fold, predictions, score_fold(fold, predictions))
+    except (Exception, SystemExit) as caught:  # a model may even try to leave
+        traceback.print_exc()
+        error = f"{type(caught).__name__}: {' '.join(str(caught).split())}"[:500]
+        status: Status = "oom" if is_out_of_memory(caught) else "failed"
+        record = dataclasses.replace(cell.record, status=status, error=error)
+    return dataclasses.replace(
+        record,
+        seconds={"total": round(time.perf_counter() - started, 3), **record.seconds},
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _fit(
+    cell: Cell, fold: Fold, part: Path, report: Callable[[Progress], None]
+) -> tuple[Record, dict[str, FloatArray]]:
+    """Fit the cell's model and predict every test slide."""
+    if cell.record.kind == ORACLE:
+        return dataclasses.replace(cell.record, status="ok"), oracle.attainable(fold)
+    context = RunContext(
+        seed=cell.record.seed,
+        device=cell.record.device,
+        precision=cast(Literal["fp32", "bf16"], cell.record.precision),
+        scratch=part / "scratch",
+        cache=cell.cache,
+        weights=cell.weights,
+        report=report,
+    )
+    model = load_model(cell.record.model).build(cell.config)
+    started = time.perf_counter()
+    model.fit(fold.train, fold.val, context)
+    fitted = time.perf_counter()
+    report(Progress(share=1.0, stage="predicting"))
+    predictions = {
+        test.slide.id: check_predictions(test.slide, model.predict(test.slide.hidden())) for test in fold.test
+    }
+    record = dataclasses.replace(
+        cell.record,
+        status="ok",
+        seconds={"fit": round(fitted - started, 3), "predict": round(time.perf_counter() - fitted, 3)},
+        parameters=int(getattr(model, "parameters", 0)),
+        peak_host_mb=peak_host_mb(),
+        peak_device_mb=peak_device_mb(cell.record.device),
+    )
+    return record, predictions
+
+
+def _stored(cell: Cell) -> dict[str, FloatArray]:
+    with np.load(cell.folder / PREDICTIONS, allow_pickle=False) as file:
+        return {name.removeprefix(SLIDE): file[name] for name in file.files if name.startswith(SLIDE)}
+
+
+def load_prediction(folder: Path, slide: str) -> FloatArray:
+    """Predictions of a cell for all prepared units of a test slide, float32 [N, G]."""
+    with np.load(folder / PREDICTIONS, allow_pickle=False) as file:
+        return np.asarray(file[SLIDE + slide])
+
+
+def _save(part: Path, fold: Fold, predictions: dict[str, FloatArray], scores: FoldScores) -> None:
+    named = {SLIDE + slide: values for slide, values in predictions.items()}
+    np.savez(part / PREDICTIONS, genes=np.array(fold.panel.genes), **named)  # type: ignore[arg-type]
+    scores.per_gene.to_parquet(part / "per_gene.parquet", index=False)
+    save_moments(part / "moments.npz", scores.moments)
+    save_json(part / "scores.json", {"version": SCORES, "panel": fold.panel.hash, "slides": scores.slides})
+
+
+@contextlib.contextmanager
+def _log(path: Path) -> Iterator[None]:
+    """Send what the model prints, and tracebacks, to the cell's log."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(path.open("w", encoding="utf-8", buffering=1))
+        stack.enter_context(contextlib.redirect_stdout(file))
+        stack.enter_context(contextlib.redirect_stderr(file))
+        yield
+
+
+def _toml(config: Any) -> str:  # noqa: ANN401 - any plugin's configuration
+    values = dataclasses.asdict(config)
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items() if value is not None)

@@ -1,0 +1,99 @@
+"""Run cells on this machine with a few long-lived worker processes."""
+
+import dataclasses
+import shutil
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import Literal
+
+from hdstbench.plugins.plugin import Progress
+from hdstbench.records import Record, Status
+from hdstbench.sweep.cell import Cell, finish
+from hdstbench.sweep.worker import Worker, start_worker
+
+TICK_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened to a cell."""
+
+    kind: Literal["started", "progress", "done"]
+    cell: Cell
+    progress: Progress | None = None
+    record: Record | None = None
+
+
+def run_cells(cells: Iterable[Cell], workers: int, timeout_s: float = 0.0) -> Generator[Event]:
+    """Run cells and yield what happens; workers are stopped when the iterator is closed.
+
+    A worker that dies, or whose cell takes longer than `timeout_s`, is replaced; its cell is
+    recorded as failed and the others go on.
+    """
+    queue = deque(cells)
+    crew = [start_worker() for _ in range(min(workers, len(queue)))]
+    try:
+        while queue or any(worker.cell for worker in crew):
+            for number, worker in enumerate(crew):
+                if worker.cell is None and queue:
+                    crew[number] = _alive(worker)
+                    yield _give(crew[number], queue.popleft(), timeout_s)
+            yield from _listen(crew)
+    finally:
+        for worker in crew:
+            worker.stop()
+
+
+def _alive(worker: Worker) -> Worker:
+    if worker.process.is_alive():
+        return worker
+    worker.stop()
+    return start_worker()
+
+
+def _give(worker: Worker, cell: Cell, timeout_s: float) -> Event:
+    worker.cell = cell
+    worker.deadline = time.monotonic() + timeout_s if timeout_s else float("inf")
+    worker.pipe.send(cell)
+    return Event(kind="started", cell=cell)
+
+
+def _listen(crew: list[Worker]) -> Iterator[Event]:
+    """Yield what busy workers say within a tick, and what became of silent ones."""
+    busy = {worker.pipe: worker for worker in crew if worker.cell}
+    heard = wait(list(busy), timeout=TICK_S)
+    for pipe, worker in busy.items():
+        cell = worker.cell
+        assert cell is not None
+        if pipe in heard:
+            yield _hear(worker, cell)
+        elif time.monotonic() > worker.deadline:
+            yield _give_up(worker, cell, "timeout", "took longer than the time limit")
+
+
+def _hear(worker: Worker, cell: Cell) -> Event:
+    try:
+        said = worker.pipe.recv()
+    except (EOFError, ConnectionError):
+        worker.process.join(1)
+        return _give_up(worker, cell, "failed", f"the worker died (exit code {worker.process.exitcode})")
+    if isinstance(said, Progress):
+        return Event(kind="progress", cell=cell, progress=said)
+    worker.cell = None
+    return Event(kind="done", cell=cell, record=said)
+
+
+def _give_up(worker: Worker, cell: Cell, status: Status, error: str) -> Event:
+    """End a worker and write the record that it could not."""
+    worker.stop()
+    worker.cell = None
+    for left in cell.folder.parent.glob(f"{cell.folder.name}.part*"):
+        shutil.rmtree(left, ignore_errors=True)
+    record = dataclasses.replace(cell.record, status=status, error=error)
+    part = cell.folder.with_name(f"{cell.folder.name}.part")
+    part.mkdir(parents=True)
+    finish(cell, part, record)
+    return Event(kind="done", cell=cell, record=record)

@@ -1,0 +1,77 @@
+"""What a run was asked for: defaults < card < sweep file < command line."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from hdstbench.errors import DataError
+from hdstbench.strict import build, read_toml
+
+SWEEP_FILE = "hdstbench.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Options of `hdstbench run`; the field names are the keys of a sweep file.
+
+    Attributes:
+        split: Empty for the card's first.
+        folds: Empty for all.
+        recipe: Empty for the card's.
+        encoder: Replaces the image encoder of models that have one.
+        weights: "pretrained", "none" or a file; empty for what the recipe says.
+        bins: "sample", or "all" blocks of the tissue.
+        workers: 0 for one a CPU core, or one on a GPU.
+        timeout: Seconds that a cell may take; 0 for no limit.
+    """
+
+    models: tuple[str, ...] = ("all",)
+    dataset: tuple[str, ...] = ("demo",)
+    res: tuple[str, ...] = ("all",)
+    split: str = ""
+    folds: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    recipe: str = ""
+    encoder: str = ""
+    weights: str = ""
+    bins: Literal["sample", "all"] = "sample"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    workers: int = 0
+    timeout: float = 0.0
+    output: str = "runs/default"
+
+
+def resolve(given: Mapping[str, Any], sweep_file: str = "") -> tuple[Options, str]:
+    """Merge the command line over the sweep file over the defaults.
+
+    Args:
+        given: What the command line names, and nothing else.
+        sweep_file: Path of `-C`; empty for ./hdstbench.toml if it is there.
+
+    Returns:
+        The options and the sweep file that was used, if any.
+
+    Raises:
+        DataError: If the file has an unknown key or a value is of the wrong type.
+    """
+    path = Path(sweep_file or SWEEP_FILE)
+    used = bool(sweep_file) or path.is_file()
+    options = build(Options, read_toml(path), str(path)) if used else Options()
+    options = replace(options, **given)
+    if options.workers < 0 or options.timeout < 0 or not options.seeds or not options.models:
+        msg = (
+            f"workers {options.workers}, timeout {options.timeout:g}, {len(options.seeds)} seeds, "
+            f"{len(options.models)} models; wanted at least 0, 0, 1 and 1"
+        )
+        raise DataError(msg)
+    return options, str(path) if used else ""
+
+
+def worker_count(options: Options, device: str, cells: int) -> int:
+    """How many worker processes to start."""
+    if options.workers:
+        return min(options.workers, max(cells, 1))
+    return 1 if device == "cuda" else max(1, min(os.cpu_count() or 1, cells))

@@ -1,0 +1,136 @@
+"""From options to cells: which, under which key, and where they go."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hdstbench import ENGINE
+from hdstbench.data.card import Dataset, cache_root
+from hdstbench.errors import DataError, MissingError
+from hdstbench.protocol.audit import audit_split
+from hdstbench.protocol.panel import RULE
+from hdstbench.protocol.splits import Split, load_split
+from hdstbench.protocol.task import Task, data_hash
+from hdstbench.records import Record
+from hdstbench.sweep.cell import Cell
+from hdstbench.sweep.options import Options
+from hdstbench.sweep.provenance import commit, versions
+from hdstbench.sweep.setting import Setting, oracle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One data set at one resolution: its split, its task and what the audit found."""
+
+    dataset: Dataset
+    split: Split
+    task: Task
+    flags: tuple[str, ...]
+    recipe: str
+
+    @property
+    def stem(self) -> str:
+        """Name of the job's tables."""
+        parts = [self.dataset.card.name, self.task.resolution]
+        if self.split.name != next(iter(self.dataset.card.splits)):
+            parts.append(self.split.name)
+        return "-".join(parts)
+
+    def folds(self, options: Options) -> tuple[int, ...]:
+        """The folds that were asked for."""
+        return options.folds or tuple(range(len(self.split.folds)))
+
+
+def plan_job(dataset: Dataset, resolution: str, options: Options) -> Job:
+    """Resolve one data set and resolution.
+
+    Raises:
+        DataError: If the audit finds that a split leaks without saying so.
+        MissingError: If the card has no such resolution, split or fold.
+    """
+    res = dataset.card.resolution(resolution)
+    split = load_split(dataset, options.split or None)
+    findings = audit_split(split, {s.id: s.patient for s in dataset.card.samples})
+    errors = [f.message for f in findings if f.severity == "error"]
+    if errors:
+        msg = f"split {split.name} of {dataset.card.name} leaks: {errors[0]}; mend it or declare leaky = true"
+        raise DataError(msg)
+    bad = [fold for fold in options.folds if not 0 <= fold < len(split.folds)]
+    if bad:
+        msg = f"no fold {bad[0]} in split {split.name}; it has 0 to {len(split.folds) - 1}"
+        raise MissingError(msg)
+    task = Task(
+        dataset=dataset.card.name,
+        resolution=res.name,
+        split=split.name,
+        split_hash=split.hash,
+        panel=RULE,
+        bins=options.bins,
+    )
+    flags = tuple(dict.fromkeys(f.id for f in findings))
+    recipe = options.recipe or dataset.card.recipe
+    return Job(dataset=dataset, split=split, task=task, flags=flags, recipe=recipe)
+
+
+def plan_cells(
+    job: Job, settings: Sequence[Setting], folders: Mapping[str, Path], options: Options, device: str
+) -> list[Cell]:
+    """Make the cells of a job fold by fold; on simulated data the oracle comes first."""
+    simulated = all((folders[name] / "labels" / "expected.npz").is_file() for name in job.split.slides)
+    cells = []
+    for fold in job.folds(options):
+        data = data_hash(job.split, fold, folders)
+        if simulated:
+            cells.append(_cell(job, oracle(job.recipe), folders, options, _Draw(fold, 0, "cpu", data)))
+        for setting in settings:
+            for seed in options.seeds:
+                cells.append(_cell(job, setting, folders, options, _Draw(fold, seed, device, data)))
+    return cells
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    fold: int
+    seed: int
+    device: str
+    data: str
+
+
+def _cell(job: Job, setting: Setting, folders: Mapping[str, Path], options: Options, draw: _Draw) -> Cell:
+    record = _record(job, setting, options, draw)
+    name = f"fold{draw.fold}-seed{draw.seed}-{record.key[:8]}"
+    return Cell(
+        config=setting.config,
+        task=job.task,
+        split=job.split,
+        folders=dict(folders),
+        weights=setting.weights.path,
+        folder=Path(options.output) / job.task.dataset / job.task.resolution / setting.name / name,
+        cache=cache_root() / "features",
+        record=record,
+    )
+
+
+def _record(job: Job, setting: Setting, options: Options, draw: _Draw) -> Record:
+    """What is known of a cell before it runs; its key hashes all that changes its predictions."""
+    key = [ENGINE, *setting.key(), job.task.hash, dataclasses.asdict(draw), options.precision]
+    return Record(
+        key=hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16],
+        model=setting.name,
+        kind=setting.kind,
+        recipe=job.recipe,
+        fold=draw.fold,
+        seed=draw.seed,
+        task={**dataclasses.asdict(job.task), "hash": job.task.hash},
+        status="failed",
+        encoder=setting.encoder,
+        flags=(*job.flags, *setting.flags),
+        device=draw.device,
+        precision=options.precision,
+        plugin=setting.origin,
+        versions=versions(),
+        commit=commit(),
+    )

@@ -1,0 +1,140 @@
+"""Score the predictions of one fold: per slide, per gene, and as block moments."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hdstbench.arrays import BoolArray, FloatArray, IntArray
+from hdstbench.metrics.correlation import pearson_per_gene, pearson_per_unit
+from hdstbench.metrics.error import mae, mse, mse_skill
+from hdstbench.metrics.moments import Moments, block_moments
+from hdstbench.protocol.slide import Slide
+from hdstbench.protocol.task import Fold
+from hdstbench.records import SlideScores
+from hdstbench.stats.blocks import residual_range, widest_blocks
+
+MIN_NONZERO = 20
+"""A gene that is non-zero in fewer test units leaves the slide's panel, for all models."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldScores:
+    """Everything that a fold's predictions are reduced to."""
+
+    slides: tuple[SlideScores, ...]
+    per_gene: pd.DataFrame
+    moments: dict[str, tuple[Moments, BoolArray]]
+
+
+def score_fold(fold: Fold, predictions: dict[str, FloatArray]) -> FoldScores:
+    """Score all test slides of a fold.
+
+    Args:
+        fold: With labelled test slides.
+        predictions: By slide, [N, G] for all its prepared units.
+    """
+    slides, tables, moments = [], [], {}
+    for test in fold.test:
+        view = test.slide.take(test.headline)
+        predicted = predictions[view.id][test.headline]
+        scores, table, sums = _score_slide(fold, view, predicted)
+        slides.append(scores)
+        tables.append(table)
+        moments[view.id] = sums
+    return FoldScores(slides=tuple(slides), per_gene=pd.concat(tables, ignore_index=True), moments=moments)
+
+
+def scored_genes(measured: FloatArray) -> BoolArray:
+    """Genes that vary and are non-zero in at least 20 units, [G]."""
+    varies = np.ptp(measured, axis=0) > 0
+    return np.asarray(varies & (np.count_nonzero(measured, axis=0) >= MIN_NONZERO))
+
+
+def _score_slide(
+    fold: Fold, view: Slide, predicted: FloatArray
+) -> tuple[SlideScores, pd.DataFrame, tuple[Moments, BoolArray]]:
+    measured = view.need_labels().target()
+    usable = scored_genes(measured)
+    r = pearson_per_gene(predicted, measured)
+    constant = np.isnan(r) & usable
+    r = np.where(usable, np.nan_to_num(r), np.nan)
+    main = fold.panel.mean250
+    used, scored = main[usable[main]], usable[main]
+    p, m = predicted[:, used], measured[:, used]
+    block, width = _bootstrap_blocks(view)
+    hvg = fold.panel.hvg50[usable[fold.panel.hvg50]]
+    scores = SlideScores(
+        slide=view.id,
+        patient=view.patient,
+        units=len(view),
+        genes=len(used),
+        genes_left_out=len(main) - len(used),
+        constant=int(constant[used].sum()),
+        pcc_gene=_mean(r[used]),
+        pcc_gene_hvg50=_mean(r[hvg]),
+        pcc_bin=_mean(pearson_per_unit(p, m)),
+        mse=mse(p, m),
+        mae=mae(p, m),
+        mse_skill=mse_skill(p, m, fold.train_mean[used]),
+        range_um=residual_range(view.xy_um, p - m, view.unit_um, view.id),
+        patch_um=max(view.patch_px.values()) * view.mpp,
+        blocks=int(block.max()) + 1,
+        block_um=width,
+    )
+    sums = block_moments(predicted[:, main], measured[:, main], block)
+    return scores, _gene_table(fold, view, predicted, measured, r), (sums, scored)
+
+
+def _mean(values: FloatArray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _bootstrap_blocks(view: Slide) -> tuple[IntArray, float]:
+    """Bootstrap block of each unit and the blocks' width; a sampling block is never cut."""
+    blocks = view.blocks()
+    centre = np.array([view.xy_um[units].mean(axis=0) for units in blocks])
+    group, width = widest_blocks(centre)
+    number = np.empty(len(view), np.int64)
+    for units, mine in zip(blocks, group, strict=True):
+        number[units] = mine
+    return number, width
+
+
+def _gene_table(
+    fold: Fold, view: Slide, predicted: FloatArray, measured: FloatArray, r: FloatArray
+) -> pd.DataFrame:
+    error = predicted.astype(np.float64) - measured
+    genes = np.arange(len(fold.panel.genes))
+    return pd.DataFrame(
+        {
+            "slide": view.id,
+            "patient": view.patient,
+            "gene": fold.panel.genes,
+            "mean250": np.isin(genes, fold.panel.mean250),
+            "hvg50": np.isin(genes, fold.panel.hvg50),
+            "pcc": r,
+            "mse": (error**2).mean(axis=0),
+            "mae": np.abs(error).mean(axis=0),
+            "mean": measured.mean(axis=0),
+            "nonzero": (measured > 0).mean(axis=0),
+        }
+    )
+
+
+def check_predictions(slide: Slide, predicted: FloatArray) -> FloatArray:
+    """Check what a model returned for a slide.
+
+    Raises:
+        ValueError: If the shape is wrong or a value is not finite.
+    """
+    predicted = np.asarray(predicted)
+    wanted = (len(slide), len(slide.genes))
+    if predicted.shape != wanted:
+        msg = f"predict returned shape {predicted.shape} for slide {slide.id}, wanted {wanted}"
+        raise ValueError(msg)
+    if not np.isfinite(predicted).all():
+        bad = int((~np.isfinite(predicted)).any(axis=1).sum())
+        msg = f"predict returned values that are not finite in {bad} units of slide {slide.id}"
+        raise ValueError(msg)
+    return predicted.astype(np.float32, copy=False)

@@ -1,0 +1,93 @@
+"""A model as it is set for a sweep: recipe, encoder, weights, all checked before any work."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hdstbench import __version__
+from hdstbench.errors import MissingError
+from hdstbench.plugins.plugin import AnyPlugin
+from hdstbench.plugins.registry import found, load_model, origin, source_hash
+from hdstbench.plugins.weights import NONE, Weights, find_weights
+from hdstbench.sweep.cell import ORACLE
+from hdstbench.sweep.options import Options
+from hdstbench.sweep.oracle import ATTAINABLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One row of a table before it is run.
+
+    Attributes:
+        config: The plugin's configuration; None for an oracle.
+        source: Hash of the code that brings it.
+        origin: Distribution and version that bring it.
+        flags: What tables have to say about it.
+    """
+
+    name: str
+    kind: str
+    recipe: str
+    config: Any
+    weights: Weights
+    source: str
+    origin: str
+    flags: tuple[str, ...] = ()
+
+    @property
+    def encoder(self) -> str:
+        """Image encoder and weights as shown; empty without one."""
+        name = getattr(self.config, "encoder", "")
+        return f"{name} ({self.weights.label})" if name else ""
+
+    def key(self) -> list[object]:
+        """What of it changes predictions."""
+        values = {} if self.config is None else dataclasses.asdict(self.config)
+        return [self.name, self.source, self.recipe, values, self.weights.sha256]
+
+
+def oracle(recipe: str) -> Setting:
+    """The oracle of simulated data."""
+    return Setting(
+        name=ATTAINABLE,
+        kind=ORACLE,
+        recipe=recipe,
+        config=None,
+        weights=NONE,
+        source="",
+        origin=f"hdstbench {__version__}",
+    )
+
+
+def set_models(models: Sequence[str], recipe: str, options: Options) -> list[Setting]:
+    """Set each model.
+
+    Raises:
+        MissingError: If a model has no such recipe, or weights are not there.
+    """
+    return [_set(load_model(name), recipe, options) for name in models]
+
+
+def _set(plugin: AnyPlugin, recipe: str, options: Options) -> Setting:
+    if recipe not in plugin.recipes:
+        msg = f"model {plugin.name} has no recipe {recipe!r}; it has {', '.join(plugin.recipes)}"
+        raise MissingError(msg)
+    config, weights, flags = plugin.recipes[recipe], NONE, []
+    if hasattr(config, "encoder"):
+        if options.encoder:
+            config = dataclasses.replace(config, encoder=options.encoder)
+            flags.append("other-encoder")
+        weights = find_weights(config.encoder, options.weights or config.weights)
+        if weights is NONE:
+            flags.append("random-weights")
+    return Setting(
+        name=plugin.name,
+        kind=plugin.kind,
+        recipe=recipe,
+        config=config,
+        weights=weights,
+        source=source_hash(plugin.name),
+        origin=origin(found()[plugin.name]),
+        flags=tuple(flags),
+    )

@@ -1,0 +1,78 @@
+"""A worker process: runs cells one after the other, tells how they go, and may be killed."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from hdstbench.plugins.plugin import Progress
+from hdstbench.records import Record
+from hdstbench.sweep.cell import Cell, run_cell
+
+PATIENCE_S = 5.0
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+@dataclass(slots=True)
+class Worker:
+    """One process and what it is doing.
+
+    Attributes:
+        cell: The cell that it runs, if any.
+        deadline: When the cell is overdue, on the monotonic clock.
+    """
+
+    process: BaseProcess
+    pipe: "Connection[Cell | None, Progress | Record]"
+    cell: Cell | None = None
+    deadline: float = float("inf")
+
+    def stop(self) -> None:
+        """End the process, by force if it is busy."""
+        if self.cell is None and self.process.is_alive():
+            self.pipe.send(None)
+            self.process.join(PATIENCE_S)
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join(PATIENCE_S)
+        self.pipe.close()
+
+
+def start_worker() -> Worker:
+    """Start a process that waits for cells.
+
+    It computes with one CPU thread: sums are then added in the same order on any machine, so that
+    results are the same bits however many cores there are. Several workers use several cores.
+    """
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # read when the child imports its libraries
+    try:
+        process.start()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+    theirs.close()
+    return Worker(process, ours)
+
+
+def _serve(pipe: "Connection[Progress | Record, Cell | None]") -> None:
+    try:
+        while (cell := pipe.recv()) is not None:
+            pipe.send(run_cell(cell, _reporter(pipe)))
+    except (EOFError, KeyboardInterrupt, BrokenPipeError):
+        return  # the main process is gone or stops everything
+
+
+def _reporter(pipe: "Connection[Progress | Record, Cell | None]") -> Callable[[Progress], None]:
+    def report(progress: Progress) -> None:
+        pipe.send(progress)
+
+    return report

@@ -1,0 +1,1 @@
+"""Optional help for models written in torch; imported by model packages only."""

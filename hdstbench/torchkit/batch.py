@@ -1,0 +1,86 @@
+"""Batches of units, and patches as tensors."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hdstbench.arrays import IntArray, Pixels
+from hdstbench.protocol.slide import Slide
+
+SYMMETRIES = 8
+
+
+@dataclass(slots=True, kw_only=True)
+class Batch:
+    """Some units of one slide.
+
+    Attributes:
+        slide: Where they are from.
+        index: Units of the slide, [B].
+        inputs: Whatever the model's network takes.
+    """
+
+    slide: Slide
+    index: IntArray
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class BatchLabels:
+    """Targets of a batch: of its units [B, G], and of coarser levels with a mask of valid rows."""
+
+    target: Tensor
+    coarse: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+def to_tensor(patches: Pixels, device: str, size: int = 0) -> Tensor:
+    """Move patches to the device, uint8 [B, S, S, 3] -> uint8 [B, 3, S', S'].
+
+    Args:
+        patches: As a slide gives them.
+        device: Where to.
+        size: Side to reduce or enlarge them to; 0 leaves them.
+    """
+    tensor = torch.from_numpy(patches).to(device).permute(0, 3, 1, 2)
+    if size in (0, tensor.shape[-1]):
+        return tensor.contiguous()
+    scaled = functional.interpolate(tensor.float(), (size, size), mode="bilinear", antialias=True)
+    return scaled.round().clamp(0, 255).to(torch.uint8)
+
+
+def unit_batches(slide: Slide, size: int, order: IntArray | None = None) -> Iterator[Batch]:
+    """Cut the units of a slide into batches, in the given order or as they stand."""
+    order = np.arange(len(slide)) if order is None else order
+    for start in range(0, len(order), size):
+        yield Batch(slide=slide, index=order[start : start + size])
+
+
+def block_batches(slide: Slide, size: int, rng: np.random.Generator | None = None) -> Iterator[Batch]:
+    """Cut a slide into batches of whole blocks with at least `size` units, save the last."""
+    blocks = slide.blocks()
+    if rng is not None:
+        blocks = [blocks[i] for i in rng.permutation(len(blocks))]
+    held: list[IntArray] = []
+    for number, block in enumerate(blocks):
+        held.append(block)
+        if sum(map(len, held)) >= size or number == len(blocks) - 1:
+            yield Batch(slide=slide, index=np.concatenate(held))
+            held = []
+
+
+def turn(patches: Tensor, symmetry: Tensor) -> Tensor:
+    """Apply one of the eight symmetries of the square to each patch, [B, 3, S, S].
+
+    `symmetry` [B] in 0..7: quarter turns in its last two bits, a flip in the third.
+    """
+    out = patches
+    flipped = (symmetry & 4).bool().view(-1, 1, 1, 1)
+    out = torch.where(flipped, out.flip(-1), out)
+    for bit, turns in ((1, 1), (2, 2)):
+        chosen = (symmetry & bit).bool().view(-1, 1, 1, 1)
+        out = torch.where(chosen, out.rot90(turns, (-2, -1)), out)
+    return out

@@ -1,0 +1,171 @@
+"""Image encoders by name, through timm, with weights from a file or none."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hdstbench.errors import DataError
+from hdstbench.plugins.weights import OFFLINE
+from hdstbench.torchkit.compat import import_timm
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TIMM_NAMES = {OFFLINE: "tf_efficientnet_lite0"}
+"""Names of the suite that differ from timm's; the rest are timm's own."""
+HEADS = ("fc.", "head.", "classifier.", "_fc.")
+
+
+class Encoder(nn.Module):
+    """A network from patches to features.
+
+    Patches are uint8 [B, 3, S, S]; `width` is the number D of features. Each channel is brought to
+    the mean and deviation that the network expects; a model may set its own (`standardise`).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, width: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.net, self.width = net, width
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+
+    def standardise(self, mean: Tensor, std: Tensor) -> None:
+        """Use these channel statistics of pixels in [0, 1] instead of the network's, [3] each."""
+        self.mean.copy_(mean.view(3, 1, 1))
+        self.std.copy_(std.view(3, 1, 1))
+
+    def prepare(self, patches: Tensor) -> Tensor:
+        """Turn uint8 patches into the network's input, float [B, 3, S, S]."""
+        out: Tensor = (patches.float() / 255 - self.mean) / self.std
+        return out
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Encode patches, uint8 [B, 3, S, S] -> [B, D]."""
+        out: Tensor = self.net(self.prepare(patches))
+        return out
+
+    def grid(self, patches: Tensor, side: int) -> Tensor:
+        """Encode patches into side x side features each, uint8 [B, 3, S, S] -> [B, side^2, D].
+
+        The feature map is pooled to `side` x `side`; a network without a map repeats its feature.
+        """
+        maps = self.net.forward_features(self.prepare(patches))  # type: ignore[operator]
+        if maps.ndim != 4 or maps.shape[1] != self.width:  # noqa: PLR2004 - [B, D, h, w]
+            flat: Tensor = self(patches)
+            return flat[:, None, :].expand(-1, side * side, -1)
+        return functional.adaptive_avg_pool2d(maps, side).flatten(2).transpose(1, 2)
+
+
+def make_encoder(name: str, weights: Path | None) -> Encoder:
+    """Make an encoder.
+
+    Args:
+        name: A name of the suite, or any of timm's.
+        weights: A safetensors file, or a torch file with tensors alone; None for random weights,
+            which depend on torch's seed.
+
+    Raises:
+        DataError: If timm does not know the name, or the weights do not fit.
+    """
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    if name in SMALL:
+        net, width = SMALL[name]()
+    else:
+        net, width, mean, std = _from_timm(name)
+    if weights is not None:
+        _load(net, read_weights(weights), name, weights)
+    return Encoder(net, width, mean, std)
+
+
+def _from_timm(name: str) -> tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]:
+    timm = import_timm()
+    try:
+        net = timm.create_model(TIMM_NAMES.get(name, name), pretrained=False, num_classes=0)
+    except (RuntimeError, TypeError) as error:
+        msg = f"no encoder {name!r}: {error}; take one of timm's names"
+        raise DataError(msg) from error
+    width = int(net.num_features)
+    if hasattr(net, "head_hidden_size"):
+        width = int(net.head_hidden_size)
+    settings = net.pretrained_cfg
+    return net, width, tuple(settings["mean"]), tuple(settings["std"])
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read tensors by name; nothing else in the file is ever run.
+
+    Raises:
+        DataError: If the file holds anything but tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the loaders raise many kinds
+        msg = f"{path} is no weights file that can be read safely: {str(error).splitlines()[0]}"
+        raise DataError(msg) from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    return {key.removeprefix("module."): value for key, value in tensors.items()}
+
+
+def _load(net: nn.Module, tensors: dict[str, Tensor], name: str, path: Path) -> None:
+    """Load weights without their classification head."""
+    tensors = {key: value for key, value in tensors.items() if not key.startswith(HEADS)}
+    own = net.state_dict()
+    if name == OFFLINE and set(tensors) != set(own):
+        # the packaged file lists the same tensors in the same order under older names
+        tensors = dict(zip(own, tensors.values(), strict=False))
+    wrong = [k for k in own if k not in tensors or tensors[k].shape != own[k].shape]
+    extra = [k for k in tensors if k not in own]
+    if wrong or extra:
+        example = (wrong + extra)[0]
+        msg = (
+            f"{path} does not fit {name}: {len(wrong)} tensors missing or of another shape, "
+            f"{len(extra)} unknown, such as {example}"
+        )
+        raise DataError(msg)
+    net.load_state_dict(tensors)
+
+
+def _small_densenet() -> tuple[nn.Module, int]:
+    """A DenseNet of 16 layers: DenseNet-121's plan at a tenth of its cost, for quick recipes."""
+    import_timm()
+    from timm.models.densenet import DenseNet  # noqa: PLC0415 - after the shim
+
+    net = DenseNet(growth_rate=16, block_config=(2, 4, 6, 4), num_classes=0)
+    return net, int(net.num_features)
+
+
+def _tiny() -> tuple[nn.Module, int]:
+    """Two strided convolutions, for checks."""
+    return _Tiny(), _Tiny.WIDTH
+
+
+class _Tiny(nn.Module):
+    WIDTH = 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 5, stride=4, padding=2)
+        self.second = nn.Conv2d(8, self.WIDTH, 3, stride=2, padding=1)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return functional.relu(self.second(functional.relu(self.first(x))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_features(x).mean(dim=(2, 3))
+
+
+SMALL: dict[str, Callable[[], tuple[nn.Module, int]]] = {
+    "densenet-small": _small_densenet,
+    "tiny": _tiny,
+}

@@ -1,0 +1,109 @@
+"""Features of frozen encoders, computed once for a slide and shared by models, folds and workers."""
+
+import fcntl
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hdstbench.arrays import FloatArray, IntArray
+from hdstbench.plugins.plugin import Progress, RunContext
+from hdstbench.protocol.slide import Slide
+from hdstbench.rng import seed_of
+from hdstbench.torchkit.batch import to_tensor
+from hdstbench.torchkit.encoders import Encoder, make_encoder
+
+BATCH_PIXELS = 64 * 112 * 112
+VERSION = 1
+WAIT_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureSpec:
+    """Which features: of which level's patches, resized to `input_px` (0: as they are).
+
+    With `grid` > 0 the feature map is pooled to grid x grid features a patch, else to one.
+    """
+
+    encoder: str
+    level: str
+    input_px: int = 0
+    grid: int = 0
+
+
+def frozen_features(slides: Sequence[Slide], spec: FeatureSpec, context: RunContext) -> list[FloatArray]:
+    """Encode the patches of a level of each slide with an encoder that is never trained.
+
+    Returns:
+        float32 [M, D] a slide, or [M, grid^2, D], in the order of the level's units.
+    """
+    paths = {slide.id: _path(slide, spec, context) for slide in slides}
+    waiting = list(slides)
+    while waiting:
+        slide = waiting.pop(0)
+        path = paths[slide.id]
+        if path.is_file():
+            continue
+        with _claim(path) as ours:
+            if ours and not path.is_file():
+                _compute(slide, spec, context, path)
+            elif not ours:  # another worker is at it: do others first
+                waiting.append(slide)
+                time.sleep(WAIT_S)
+    return [np.load(paths[s.id], mmap_mode="r")[s.rows(spec.level)] for s in slides]
+
+
+def _path(slide: Slide, spec: FeatureSpec, context: RunContext) -> Path:
+    weights = hashlib.sha256(context.weights.read_bytes()).hexdigest() if context.weights else "none"
+    seed = 0 if context.weights else context.seed
+    key = [VERSION, slide.key, asdict(spec), weights, seed, context.device, context.precision]
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    return context.cache / f"{name}.npy"
+
+
+@contextmanager
+def _claim(path: Path) -> Iterator[bool]:
+    """Say whether this process may make the file; a killed owner's claim ends with it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _compute(slide: Slide, spec: FeatureSpec, context: RunContext, path: Path) -> None:
+    with torch.random.fork_rng():  # whoever trains must not notice whether features were there already
+        torch.manual_seed(seed_of("frozen", spec.encoder, context.seed))
+        encoder = make_encoder(spec.encoder, context.weights).to(context.device).eval()
+    whole = slide.whole()
+    size = spec.input_px or whole.patch_px[spec.level]
+    step = max(1, BATCH_PIXELS // size**2)
+    parts = []
+    for start in range(0, whole.size(spec.level), step):
+        index = np.arange(start, min(start + step, whole.size(spec.level)))
+        parts.append(_encode(encoder, whole, index, spec, context))
+        report = Progress(share=(start + len(index)) / whole.size(spec.level), stage=f"features {slide.id}")
+        context.report(report)
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.save(file, np.concatenate(parts))
+    part.rename(path)
+
+
+def _encode(
+    encoder: Encoder, slide: Slide, index: IntArray, spec: FeatureSpec, context: RunContext
+) -> FloatArray:
+    patches = to_tensor(slide.patches(spec.level, index), context.device, spec.input_px)
+    bf16 = context.precision == "bf16"
+    with torch.inference_mode(), torch.autocast(context.device, torch.bfloat16, enabled=bf16):
+        out = encoder.grid(patches, spec.grid) if spec.grid else encoder(patches)
+    return np.asarray(out.float().cpu().numpy())

@@ -1,0 +1,219 @@
+"""The training loop that models written in torch may share."""
+
+import copy
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hdstbench.arrays import FloatArray
+from hdstbench.plugins.plugin import Progress, RunContext
+from hdstbench.protocol.slide import Slide
+from hdstbench.rng import seed_of, stream
+from hdstbench.torchkit.batch import Batch, BatchLabels
+
+REPORT_S = 0.3
+Optimiser = Literal["sgd", "adam", "adamw"]
+Schedule = Literal["constant", "cosine"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What every trained model's configuration holds.
+
+    Attributes:
+        epochs: At most so many passes over the training units.
+        epoch_units: Units that one pass takes at most, shared among slides; 0 for all.
+        patience: Epochs without a better validation error before training stops; 0 for never.
+        schedule: Rate over the steps; cosine falls to 1 % of the start.
+    """
+
+    epochs: int
+    batch_size: int
+    optimiser: Optimiser
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Schedule = "constant"
+    epoch_units: int = 0
+    patience: int = 0
+
+
+class TorchModel(ABC):
+    """A model that is a torch network: subclasses say what it is, this trains and applies it.
+
+    After every epoch the mean squared error on the validation units is taken, and the weights of
+    the best epoch are kept.
+    """
+
+    net: nn.Module
+
+    def __init__(self, config: Training) -> None:
+        self.training = config
+        self.context: RunContext | None = None
+
+    @abstractmethod
+    def build(self, genes: int) -> nn.Module:
+        """Make the network."""
+
+    @abstractmethod
+    def batches(self, slide: Slide, rng: np.random.Generator | None) -> Iterator[Batch]:
+        """Cut a slide into batches with inputs; shuffled if there is a generator, then to train."""
+
+    @abstractmethod
+    def infer(self, batch: Batch) -> Tensor:
+        """Predict the targets of a batch's units, [B, G]."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, labels: BatchLabels) -> Tensor:
+        """What is minimised."""
+
+    def prepare(self, train: Sequence[Slide], val: Sequence[Slide]) -> None:
+        """Hook: look at the training slides, after the network was built."""
+
+    def finish(self, train: Sequence[Slide]) -> None:
+        """Hook: do what is left after training."""
+
+    def labels(self, batch: Batch) -> BatchLabels:
+        """Hook: targets of a batch; a model of several levels adds theirs."""
+        target = batch.slide.need_labels().target(batch.index)
+        return BatchLabels(target=torch.from_numpy(np.array(target)).to(self.device))
+
+    @property
+    def device(self) -> str:
+        """Where the network computes."""
+        return self._context().device
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the network, trained or not."""
+        return sum(p.numel() for p in self.net.parameters())
+
+    def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
+        """See Model."""
+        self.context = context
+        torch.manual_seed(seed_of("fit", context.seed))
+        self.net = self.build(len(train[0].genes)).to(context.device)
+        self.prepare(train, val)
+        trained = [p for p in self.net.parameters() if p.requires_grad]
+        loop = _Loop(self, trained, train, val)
+        loop.run()
+        self.finish(train)
+
+    def predict(self, slide: Slide) -> FloatArray:
+        """See Model."""
+        out = np.zeros((len(slide), len(slide.genes)), np.float32)
+        self.net.eval()
+        with torch.inference_mode():
+            for batch in self.batches(slide, None):
+                with self.autocast():
+                    predicted = self.infer(batch)
+                out[batch.index] = predicted.float().cpu().numpy()
+        return out
+
+    def autocast(self) -> torch.autocast:
+        """The precision that was asked for."""
+        bf16 = self._context().precision == "bf16"
+        return torch.autocast(self.device, torch.bfloat16, enabled=bf16)
+
+    def _context(self) -> RunContext:
+        if self.context is None:
+            msg = "fit the model first"
+            raise ValueError(msg)
+        return self.context
+
+
+class _Loop:
+    """State of one training run."""
+
+    def __init__(
+        self, model: TorchModel, trained: list[nn.Parameter], train: Sequence[Slide], val: Sequence[Slide]
+    ) -> None:
+        self.model, self.config, self.context = model, model.training, model._context()
+        self.train, self.val = train, val
+        self.optimiser = _optimiser(self.config, trained)
+        self.steps = max(1, self.config.epochs * self._steps_an_epoch())
+        self.step, self.told, self.loss = 0, 0.0, math.nan
+
+    def run(self) -> None:
+        best, best_state, since = math.inf, copy.deepcopy(self.model.net.state_dict()), 0
+        for epoch in range(self.config.epochs):
+            self._epoch(epoch)
+            error = self._validate()
+            if error < best or not self.val:
+                best, best_state, since = error, copy.deepcopy(self.model.net.state_dict()), 0
+            else:
+                since += 1
+            if self.config.patience and since >= self.config.patience:
+                break
+        self.model.net.load_state_dict(best_state)
+
+    def _epoch(self, epoch: int) -> None:
+        self.model.net.train()
+        torch.manual_seed(seed_of("epoch", self.context.seed, epoch))
+        rng = stream("epoch", self.context.seed, epoch)
+        for number in rng.permutation(len(self.train)):
+            slide = self.train[number]
+            units = self._units(slide)
+            for batch in self.model.batches(slide, rng):
+                self._one_step(batch, epoch)
+                units -= len(batch.index)
+                if units <= 0:
+                    break
+
+    def _units(self, slide: Slide) -> int:
+        """How many units of a slide one epoch takes."""
+        share = self.config.epoch_units / len(self.train)
+        return min(len(slide), math.ceil(share)) if self.config.epoch_units else len(slide)
+
+    def _steps_an_epoch(self) -> int:
+        return sum(math.ceil(self._units(slide) / self.config.batch_size) for slide in self.train)
+
+    def _one_step(self, batch: Batch, epoch: int) -> None:
+        rate = self.config.learning_rate * self._factor()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with self.model.autocast():
+            loss = self.model.loss(batch, self.model.labels(batch))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.step += 1
+        now = time.monotonic()
+        if now - self.told > REPORT_S:  # reading the loss waits for the device: seldom
+            self.told, self.loss = now, float(loss.detach())
+            if not math.isfinite(self.loss):
+                msg = f"the training loss is {self.loss} in epoch {epoch}; lower the learning rate"
+                raise ValueError(msg)
+            share = min(self.step / self.steps, 1.0)
+            self.context.report(Progress(share=share, stage=f"epoch {epoch + 1}", loss=self.loss))
+
+    def _factor(self) -> float:
+        if self.config.schedule == "constant":
+            return 1.0
+        done = min(self.step / self.steps, 1.0)
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _validate(self) -> float:
+        if not self.val:
+            return 0.0
+        total, count = 0.0, 0
+        for slide in self.val:
+            error = self.model.predict(slide) - slide.need_labels().target()
+            total += float(np.sum(error.astype(np.float64) ** 2))
+            count += error.size
+        return total / max(count, 1)
+
+
+def _optimiser(config: Training, trained: list[nn.Parameter]) -> torch.optim.Optimizer:
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(trained, lr=rate, momentum=config.momentum, weight_decay=decay)
+    kind = torch.optim.Adam if config.optimiser == "adam" else torch.optim.AdamW
+    return kind(trained, lr=rate, weight_decay=decay)

@@ -1,0 +1,52 @@
+"""MagNet's entry in the registry."""
+
+from hdstbench.plugins.plugin import ModelPlugin
+from hdstbench.plugins.weights import OFFLINE
+from hdstbench_magnet.config import MagNetConfig
+from hdstbench_magnet.model import MagNet
+
+PLUGIN = ModelPlugin(
+    name="magnet",
+    kind="model",
+    context="block",
+    recipes={
+        "official": MagNetConfig(),
+        "common": MagNetConfig(),
+        "quick": MagNetConfig(
+            encoder=OFFLINE,
+            train_encoder=False,
+            width=128,
+            heads=4,
+            depth=1,
+            epochs=6,
+            batch_size=64,
+            epoch_units=6_000,
+            optimiser="adamw",
+            learning_rate=1e-3,
+            weight_decay=1e-2,
+            patience=4,
+        ),
+        "tiny": MagNetConfig(
+            encoder="tiny",
+            weights="none",
+            width=16,
+            heads=2,
+            depth=1,
+            epochs=2,
+            batch_size=64,
+            optimiser="adamw",
+            learning_rate=1e-2,
+        ),
+    },
+    build=MagNet,
+    paper="arXiv:2502.21011 (MIDL 2025)",
+    licence="Apache-2.0",
+    notes=(
+        "The network that the paper describes; the released code cannot run and mixes up graph nodes. "
+        "Keys of cross-attention are 4 x 4 pooled feature maps, since attention over one key is void; "
+        "the graph joins the 8 nearest units of the sampling block, not of a random batch, with "
+        "self-loops; spot and region parents follow from coordinates, not from labels; a head a level; "
+        "consistency compares predictions of the levels. A level that a task lacks is left out. "
+        "quick: width 128, and the unit encoder is frozen too (EfficientNet-Lite0, ImageNet)."
+    ),
+)

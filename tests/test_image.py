@@ -1,0 +1,135 @@
+"""Images of every kind give the same pixels, white outside, and no aliasing."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from helpers import test_data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from hdstbench.data.image import ArrayImage, open_image, outside_share, padded, read_region
+from hdstbench.errors import DataError, MissingError
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (301, 407, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, pixels: np.ndarray) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("images")
+    made = {name: folder / name for name in ("tiled.tif", "lzw.btf", "flat.btf", "lossless.png")}
+    tifffile.imwrite(made["tiled.tif"], pixels, tile=(64, 48), photometric="rgb")
+    tifffile.imwrite(
+        made["lzw.btf"], pixels, tile=(128, 128), compression="lzw", bigtiff=True, photometric="rgb"
+    )
+    tifffile.imwrite(made["flat.btf"], pixels, rowsperstrip=1, bigtiff=True, photometric="rgb")
+    Image.fromarray(pixels).save(made["lossless.png"])
+    return made
+
+
+@pytest.mark.parametrize("name", ["tiled.tif", "lzw.btf", "flat.btf", "lossless.png"])
+@given(x=st.integers(-60, 420), y=st.integers(-60, 320), width=st.integers(1, 90), height=st.integers(1, 90))
+@settings(max_examples=25, deadline=None)
+def test_every_kind_gives_the_pixels_and_white_outside(
+    files: dict[str, Path], pixels: np.ndarray, name: str, x: int, y: int, width: int, height: int
+) -> None:
+    frame = np.full((301 + 400, 407 + 400, 3), 255, np.uint8)
+    frame[200:501, 200:607] = pixels
+
+    window = padded(open_image(files[name]), x, y, width, height)
+
+    np.testing.assert_array_equal(window, frame[y + 200 : y + 200 + height, x + 200 : x + 200 + width])
+
+
+def test_reading_from_many_threads_gives_the_same_pixels(files: dict[str, Path], pixels: np.ndarray) -> None:
+    image = open_image(files["lzw.btf"])
+    corners = np.random.default_rng(1).integers(0, 250, (200, 2))
+
+    with ThreadPoolExecutor(8) as pool:
+        windows = list(pool.map(lambda c: image.window(int(c[0]), int(c[1]), 40, 30), corners))
+
+    for (x, y), window in zip(corners, windows, strict=True):
+        np.testing.assert_array_equal(window, pixels[y : y + 30, x : x + 40])
+
+
+def test_a_fine_pattern_becomes_grey_when_reduced() -> None:
+    board = np.where(np.indices((400, 400)).sum(axis=0) % 2, 255, 0).astype(np.uint8)
+    image = ArrayImage(np.repeat(board[:, :, None], 3, axis=2))
+
+    small = read_region(image, 20.3, 20.7, 300.0, 60)
+
+    inside = small[5:-5, 5:-5].astype(int)
+    assert np.abs(inside - 127).max() <= 6
+
+
+@given(st.floats(0.0, 3.0), st.floats(0.0, 3.0), st.sampled_from([40, 64, 100]))
+@settings(max_examples=25, deadline=None)
+def test_a_region_shows_the_right_place_at_any_scale(dx: float, dy: float, size: int) -> None:
+    # brightness is a plane, so the value at every place is known
+    y, x = np.mgrid[0:200, 0:200]
+    plane = (0.5 * x + 0.6 * y).astype(np.uint8)
+    image = ArrayImage(np.repeat(plane[:, :, None], 3, axis=2))
+
+    region = read_region(image, 30 + dx, 40 + dy, 120.0, size)
+
+    step = 120 / size
+    at = (np.arange(size) + 0.5) * step
+    wanted = 0.5 * (30 + dx + at[None, :] - 0.5) + 0.6 * (40 + dy + at[:, None] - 0.5)
+    inner = (slice(4, -4), slice(4, -4))
+    assert np.abs(region[..., 0].astype(float)[inner] - wanted[inner]).max() < 1.6
+
+
+def test_the_outside_share_is_an_area() -> None:
+    image = ArrayImage(np.zeros((100, 100, 3), np.uint8))
+
+    share = outside_share(image, np.array([10.0, -10, 95, -50]), np.array([10.0, -10, 0, -50]), 20.0)
+
+    np.testing.assert_allclose(share, [0, 0.75, 0.75, 1])
+
+
+def test_an_aperio_slide_opens() -> None:
+    path = test_data() / "wsi" / "CMU-1-Small-Region.svs"
+    if not path.is_file():
+        pytest.skip(f"no real slide at {path}; set HDSTBENCH_TEST_DATA")
+
+    image = open_image(path)
+
+    assert image.size == (2220, 2967)
+    assert 100 < image.window(1000, 1000, 200, 200).mean() < 250
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("none.tif", None, "is not there; wanted the full-resolution"),
+        ("tissue_hires_image.png", "png", "small picture of Space Ranger"),
+        ("cytassist_image.tiff", "png", "small picture of Space Ranger"),
+        ("strips.tif", "strips", "stripped, compressed TIFF.*vips tiffsave"),
+        ("deep.tif", "deep", "uint16 with 3 samples; wanted 8-bit RGB"),
+        ("grey.tif", "grey", "with 1 samples; wanted 8-bit RGB"),
+        ("broken.tif", "broken", "is not a readable image"),
+        ("broken.jpg", "broken", "is not a readable image"),
+        ("broken.svs", "broken", "is not a readable image"),
+    ],
+)
+def test_an_unfit_image_is_refused_by_name(tmp_path: Path, name: str, make: str | None, message: str) -> None:
+    path, rgb = tmp_path / name, np.zeros((64, 64, 3), np.uint8)
+    if make == "png":
+        Image.fromarray(rgb).save(path, format="PNG")
+    elif make == "strips":
+        tifffile.imwrite(path, rgb, compression="lzw", rowsperstrip=16, photometric="rgb")
+    elif make == "deep":
+        tifffile.imwrite(path, rgb.astype(np.uint16), tile=(32, 32), photometric="rgb")
+    elif make == "grey":
+        tifffile.imwrite(path, rgb[..., 0], tile=(32, 32))
+    elif make == "broken":
+        path.write_bytes(b"II*\0 this is no picture")
+
+    with pytest.raises((DataError, MissingError), match=message):
+        open_image(path)
