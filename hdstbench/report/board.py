@@ -1,7 +1,7 @@
 """Gather the records of one job into the rows of its table: a pure function of stored files."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -226,8 +226,3 @@ def _cost(cells: Sequence[_Cell]) -> dict[str, float]:
         "device_mb": max(r.peak_device_mb for r in records),
         "parameters": max(r.parameters for r in records),
     }
-
-
-def relocate(plan: Plan, cells: Sequence[str]) -> Plan:
-    """The same plan with its cells elsewhere."""
-    return replace(plan, cells=tuple(cells))

@@ -42,7 +42,7 @@ def simulate(cohort: Cohort, out: Path, report: Callable[[str], None] = lambda _
     """Write the cohort into the new folder `out`; nothing is left behind if it fails.
 
     Raises:
-        DataError: If `out` exists already.
+        DataError: If `out` exists already or cannot be written, as on a full disk.
     """
     if out.exists():
         msg = f"{out} exists; choose another folder, or remove it to simulate again"
@@ -51,6 +51,9 @@ def simulate(cohort: Cohort, out: Path, report: Callable[[str], None] = lambda _
     try:
         _write(cohort, part, report)
         part.rename(out)
+    except OSError as error:
+        msg = f"{out} could not be written ({error}); nothing is kept; free space, or choose another folder"
+        raise DataError(msg) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

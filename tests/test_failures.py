@@ -1,0 +1,159 @@
+"""Models that fail in every way: a row each, and the sweep goes on."""
+
+import os
+import textwrap
+from pathlib import Path
+
+import pytest
+from helpers import type_command
+
+from hdstbench.records import load_record
+
+PLUGINS = """
+    import os, sys, time
+    from dataclasses import dataclass
+    import numpy as np
+    from hdstbench.plugins.plugin import ModelPlugin
+
+    @dataclass(frozen=True)
+    class Config:
+        what: str
+
+    class Bad:
+        def __init__(self, config):
+            self.what = config.what
+
+        def fit(self, train, val, context):
+            print("a line for the log")
+            if self.what == "raise":
+                raise RuntimeError("no luck\\ntoday")
+            if self.what == "memory":
+                raise MemoryError("too much")
+            if self.what == "die":
+                os._exit(7)
+            if self.what == "exit":
+                sys.exit(3)
+            if self.what == "hang":
+                time.sleep(600)
+
+        def predict(self, slide):
+            shape = (len(slide), len(slide.genes) + (self.what == "shape"))
+            return np.full(shape, np.nan if self.what == "nan" else 1.0, np.float32)
+
+    def plugin(what):
+        return ModelPlugin(name=f"bad-{what}", kind="model", context="unit", recipes={"tiny": Config(what)},
+                           build=Bad, paper="none", licence="none", notes="for a test")
+
+    RAISE, MEMORY, DIE, EXIT, HANG, SHAPE, NAN, FINE = map(
+        plugin, ["raise", "memory", "die", "exit", "hang", "shape", "nan", "fine"])
+"""
+BAD = ("raise", "memory", "die", "exit", "hang", "shape", "nan", "fine")
+
+
+def sweep(models: str, cohort_folder: Path) -> tuple[str, ...]:
+    card = str(cohort_folder / "dataset.toml")
+    return ("run", "-m", models, "-d", card, "-r", "16um", "--recipe", "tiny", "-o", "out")
+
+
+@pytest.fixture(scope="module")
+def third_party(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An installed package that brings models with every kind of trouble, and one that works."""
+    root = tmp_path_factory.mktemp("site")
+    (root / "bad_models.py").write_text(textwrap.dedent(PLUGINS))
+    info = root / "bad_models-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad-models\nVersion: 1.2\n")
+    points = [f"bad-{what} = bad_models:{what.upper()}" for what in BAD]
+    points += ["bad-import = nowhere_at_all:PLUGIN", "bad-kind = bad_models:Config"]
+    (info / "entry_points.txt").write_text("[hdstbench.models]\n" + "\n".join(points) + "\n")
+    return root
+
+
+def test_failures_are_rows_and_the_sweep_goes_on(
+    cohort_folder: Path, third_party: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    models = ",".join(f"bad-{what}" for what in BAD)
+    done = type_command(
+        *sweep(f"{models},mean", cohort_folder),
+        "--folds",
+        "0",
+        "--timeout",
+        "15",
+        cwd=tmp_path,
+        cache=own_cache,
+        env={"PYTHONPATH": str(third_party)},
+    )
+    table = (tmp_path / "out" / "simulated-16um.md").read_text()
+
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for line in (
+        "bad-raise: fold 0: RuntimeError: no luck today",
+        "bad-memory: fold 0: MemoryError: too much",
+        "bad-die: fold 0: the worker died (exit code 7)",
+        "bad-exit: fold 0: SystemExit: 3",
+        "bad-hang: fold 0: took longer than the time limit",
+        "bad-shape: fold 0: ValueError: predict returned shape",
+        "bad-nan: fold 0: ValueError: predict returned values that are not finite",
+    ):
+        assert line in table
+    assert "| bad-fine | 0.000 |" in table
+    assert "| *mean* (control) | 0.000 |" in table
+    statuses = {
+        p.parent.parent.name: load_record(p.parent).status for p in (tmp_path / "out").rglob("record.json")
+    }
+    assert statuses["bad-memory"] == "oom"
+    assert statuses["bad-hang"] == "timeout"
+    assert {statuses[f"bad-{w}"] for w in ("raise", "die", "exit", "shape", "nan")} == {"failed"}
+    log = next((tmp_path / "out" / "simulated" / "16um" / "bad-raise").rglob("log.txt")).read_text()
+    assert "a line for the log" in log
+    assert "Traceback" in log
+    assert not list((tmp_path / "out").rglob("*.part*"))
+
+
+def test_failed_cells_are_tried_again_and_fail_fast_stops(
+    cohort_folder: Path, third_party: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    words = (
+        *sweep("bad-raise,mean", cohort_folder),
+        "--workers",
+        "1",
+    )
+    env = {"PYTHONPATH": str(third_party)}
+
+    first = type_command(*words, "--fail-fast", cwd=tmp_path, cache=own_cache, env=env)
+    second = type_command(*words, cwd=tmp_path, cache=own_cache, env=env)
+
+    assert first.returncode == 1
+    assert "/12] simulated 16um mean" not in first.stdout
+    assert "11 cells were not run" not in first.stdout
+    assert second.returncode == 1
+    assert second.stdout.count("failed: RuntimeError") == 4
+
+
+def test_an_installed_package_is_listed_and_a_broken_one_is_named(
+    third_party: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    env = {"PYTHONPATH": str(third_party)}
+
+    listed = type_command("ls", cwd=tmp_path, cache=own_cache, env=env)
+    broken = type_command("ls", "model", "bad-import", cwd=tmp_path, cache=own_cache, env=env)
+    wrong = type_command("ls", "model", "bad-kind", cwd=tmp_path, cache=own_cache, env=env)
+
+    assert "bad-fine          bad-models 1.2" in listed.stdout
+    assert broken.returncode == wrong.returncode == 2
+    assert "model 'bad-import' of bad-models 1.2 cannot be imported" in broken.stderr
+    assert "bad_models:Config is not the ModelPlugin 'bad-kind'" in wrong.stderr
+
+
+def test_two_packages_with_one_name_are_an_error(third_party: Path, tmp_path: Path, own_cache: Path) -> None:
+    info = tmp_path / "other-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[hdstbench.models]\nbad-fine = other:PLUGIN\n")
+    path = os.pathsep.join([str(third_party), str(tmp_path)])
+
+    done = type_command("ls", cwd=tmp_path, cache=own_cache, env={"PYTHONPATH": path})
+
+    assert done.returncode == 2
+    assert "model 'bad-fine' is brought by bad_models:FINE and by other:PLUGIN; uninstall one" in done.stderr
