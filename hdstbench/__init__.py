@@ -2,5 +2,5 @@
 
 __version__ = "0.1.0"
 
-ENGINE = 1
+ENGINE = 2
 """Raised by hand whenever the harness itself changes a prediction; part of every cell's key."""

@@ -117,7 +117,9 @@ PLUGIN = ModelPlugin(
     context="unit",
     recipes={
         "official": STNetConfig(),
-        "common": STNetConfig(batch_size=256, learning_rate=1e-4, weight_decay=1e-4, schedule="cosine"),
+        "common": STNetConfig(
+            batch_size=256, learning_rate=1e-4, weight_decay=1e-4, schedule="cosine", patience=10
+        ),
         "quick": STNetConfig(
             encoder="densenet-small",
             weights="none",

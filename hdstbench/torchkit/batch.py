@@ -53,23 +53,32 @@ def to_tensor(patches: Pixels, device: str, size: int = 0) -> Tensor:
 
 
 def unit_batches(slide: Slide, size: int, order: IntArray | None = None) -> Iterator[Batch]:
-    """Cut the units of a slide into batches, in the given order or as they stand."""
-    order = np.arange(len(slide)) if order is None else order
-    for start in range(0, len(order), size):
-        yield Batch(slide=slide, index=order[start : start + size])
+    """Cut the units of a slide into batches, in the given order or as they stand.
+
+    In a given order, which is to train, a last unit that would be alone joins the batch before:
+    batch normalisation has no variance over one unit.
+    """
+    shuffled, order = order is not None, np.arange(len(slide)) if order is None else order
+    starts = list(range(0, len(order), size))
+    if shuffled and len(starts) > 1 and len(order) - starts[-1] == 1:
+        starts.pop()
+    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+        yield Batch(slide=slide, index=order[start:end])
 
 
 def block_batches(slide: Slide, size: int, rng: np.random.Generator | None = None) -> Iterator[Batch]:
-    """Cut a slide into batches of whole blocks with at least `size` units, save the last."""
+    """Cut a slide into batches of whole blocks with at most `size` units, or of one block."""
     blocks = slide.blocks()
     if rng is not None:
         blocks = [blocks[i] for i in rng.permutation(len(blocks))]
     held: list[IntArray] = []
-    for number, block in enumerate(blocks):
-        held.append(block)
-        if sum(map(len, held)) >= size or number == len(blocks) - 1:
+    for block in blocks:
+        if held and sum(map(len, held)) + len(block) > size:
             yield Batch(slide=slide, index=np.concatenate(held))
             held = []
+        held.append(block)
+    if held:
+        yield Batch(slide=slide, index=np.concatenate(held))
 
 
 def turn(patches: Tensor, symmetry: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class Training:
         epochs: At most so many passes over the training units.
         epoch_units: Units that one pass takes at most, shared among slides; 0 for all.
         patience: Epochs without a better validation error before training stops; 0 for never.
-        schedule: Rate over the steps; cosine falls to 1 % of the start.
+        schedule: Rate over the units seen; cosine falls to 1 % of the start after all epochs.
     """
 
     epochs: int
@@ -138,14 +138,17 @@ class _Loop:
         self.model, self.config, self.context = model, model.training, model._context()
         self.train, self.val = train, val
         self.optimiser = _optimiser(self.config, trained)
-        self.steps = max(1, self.config.epochs * self._steps_an_epoch())
-        self.step, self.told, self.loss = 0, 0.0, math.nan
+        self.planned = self.config.epochs * sum(map(self._units, train))
+        self.seen, self.told = 0, 0.0
 
     def run(self) -> None:
         best, best_state, since = math.inf, copy.deepcopy(self.model.net.state_dict()), 0
         for epoch in range(self.config.epochs):
             self._epoch(epoch)
             error = self._validate()
+            if not math.isfinite(error):
+                msg = f"the validation error is {error} after epoch {epoch + 1}; lower the learning rate"
+                raise ValueError(msg)
             if error < best or not self.val:
                 best, best_state, since = error, copy.deepcopy(self.model.net.state_dict()), 0
             else:
@@ -158,24 +161,23 @@ class _Loop:
         self.model.net.train()
         torch.manual_seed(seed_of("epoch", self.context.seed, epoch))
         rng = stream("epoch", self.context.seed, epoch)
+        loss = torch.zeros(())
         for number in rng.permutation(len(self.train)):
             slide = self.train[number]
             units = self._units(slide)
             for batch in self.model.batches(slide, rng):
-                self._one_step(batch, epoch)
+                loss = self._one_step(batch, epoch)
                 units -= len(batch.index)
                 if units <= 0:
                     break
+        self._tell(loss, epoch)
 
     def _units(self, slide: Slide) -> int:
         """How many units of a slide one epoch takes."""
         share = self.config.epoch_units / len(self.train)
         return min(len(slide), math.ceil(share)) if self.config.epoch_units else len(slide)
 
-    def _steps_an_epoch(self) -> int:
-        return sum(math.ceil(self._units(slide) / self.config.batch_size) for slide in self.train)
-
-    def _one_step(self, batch: Batch, epoch: int) -> None:
+    def _one_step(self, batch: Batch, epoch: int) -> Tensor:
         rate = self.config.learning_rate * self._factor()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -184,21 +186,26 @@ class _Loop:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        self.step += 1
-        now = time.monotonic()
-        if now - self.told > REPORT_S:  # reading the loss waits for the device: seldom
-            self.told, self.loss = now, float(loss.detach())
-            if not math.isfinite(self.loss):
-                msg = f"the training loss is {self.loss} in epoch {epoch}; lower the learning rate"
-                raise ValueError(msg)
-            share = min(self.step / self.steps, 1.0)
-            self.context.report(Progress(share=share, stage=f"epoch {epoch + 1}", loss=self.loss))
+        self.seen += len(batch.index)
+        if time.monotonic() - self.told > REPORT_S:  # reading the loss waits for the device: seldom
+            self._tell(loss, epoch)
+        return loss.detach()
+
+    def _tell(self, loss: Tensor, epoch: int) -> None:
+        """Report the loss; one that is not finite ends the training."""
+        self.told, value = time.monotonic(), float(loss.detach())
+        if not math.isfinite(value):
+            msg = f"the training loss is {value} in epoch {epoch + 1}; lower the learning rate"
+            raise ValueError(msg)
+        self.context.report(Progress(share=self._share(), stage=f"epoch {epoch + 1}", loss=value))
+
+    def _share(self) -> float:
+        return min(self.seen / max(self.planned, 1), 1.0)
 
     def _factor(self) -> float:
         if self.config.schedule == "constant":
             return 1.0
-        done = min(self.step / self.steps, 1.0)
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self._share()))
 
     def _validate(self) -> float:
         if not self.val:

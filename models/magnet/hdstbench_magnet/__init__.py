@@ -1,7 +1,7 @@
 """MagNet: three levels of the image, cross-attention, graph attention, a head a level.
 
 Paper: Zhu et al., MIDL 2025, arXiv:2502.21011. This is the network that the paper describes, not
-the one that was released, which mixes up the nodes of its graph (docs/models/magnet.md).
+the one that was released, which mixes up the nodes of its graph; departures: `PLUGIN.notes`.
 """
 
 from hdstbench_magnet.plugin import PLUGIN

@@ -46,7 +46,12 @@ PLUGIN = ModelPlugin(
         "Keys of cross-attention are 4 x 4 pooled feature maps, since attention over one key is void; "
         "the graph joins the 8 nearest units of the sampling block, not of a random batch, with "
         "self-loops; spot and region parents follow from coordinates, not from labels; a head a level; "
-        "consistency compares predictions of the levels. A level that a task lacks is left out. "
+        "consistency compares predictions of the levels. A level that a task lacks is left out; at 8 and "
+        "16 um a block is one region, whose graph then is its own loop. Unlike the released code: heads "
+        "start at zero weight and the training mean; rounds of graph attention follow one another, with "
+        "their input as a further token, ELU between them; transformer layers normalise first (GELU, "
+        "hidden width 2 D), one stack a level; levels are concatenated; one of the square's symmetries a "
+        "batch; early stopping on inner validation; loss weights of the paper's text. "
         "quick: width 128, and the unit encoder is frozen too (EfficientNet-Lite0, ImageNet)."
     ),
 )

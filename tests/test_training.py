@@ -1,0 +1,93 @@
+"""The training loop: batches that fit, a schedule that ends, runs that fail out loud."""
+
+import math
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import Planted
+
+from hdstbench.plugins.plugin import RunContext
+from hdstbench.plugins.registry import found, load_model
+from hdstbench.protocol.slide import Slide
+from hdstbench.torchkit.batch import block_batches, unit_batches
+from hdstbench.torchkit.trainer import Training, _Loop
+
+TRAINED = [name for name in sorted(found()) if isinstance(load_model(name).recipes["common"], Training)]
+
+
+def _context(folder: Path) -> RunContext:
+    (folder / "scratch").mkdir()
+    return RunContext(seed=0, scratch=folder / "scratch", cache=folder / "cache")
+
+
+@pytest.mark.parametrize(("units", "sizes"), [(64, [64]), (65, [65]), (66, [64, 2]), (1, [1])])
+def test_no_unit_is_trained_on_alone(planted: list[Planted], units: int, sizes: list[int]) -> None:
+    slide = planted[0].slide
+
+    batches = list(unit_batches(slide, 64, np.arange(units)))
+
+    assert [len(b.index) for b in batches] == sizes
+
+
+@pytest.mark.parametrize("size", [10, 64, 100, 128, 200])
+def test_a_batch_of_blocks_is_no_larger_than_asked(planted: list[Planted], size: int) -> None:
+    slide = planted[0].slide
+
+    for batch in block_batches(slide, size, np.random.default_rng(0)):
+        assert len(batch.index) <= max(size, 64)
+
+
+def test_st_net_trains_where_a_batch_would_end_with_one_unit(planted: list[Planted], tmp_path: Path) -> None:
+    plugin = load_model("st-net")
+    model = plugin.build(replace(plugin.recipes["quick"], epochs=1))
+
+    model.fit([planted[0].slide.take(np.arange(65))], [], _context(tmp_path))
+
+    assert np.isfinite(model.predict(planted[1].slide.hidden())).all()
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("with_validation", [True, False])
+def test_a_training_that_diverges_fails(
+    planted: list[Planted], tmp_path: Path, name: str, *, with_validation: bool
+) -> None:
+    plugin = load_model(name)
+    wild = replace(plugin.recipes["tiny"], optimiser="sgd", learning_rate=1e12)
+    val: list[Slide] = [planted[1].slide] if with_validation else []
+
+    with pytest.raises(ValueError, match=r"error is|loss is"):
+        plugin.build(wild).fit([planted[0].slide], val, _context(tmp_path))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_cosine_ends_near_one_per_cent(
+    planted: list[Planted], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = load_model(name)
+    rates = []
+    step = _Loop._one_step
+
+    def watched(self: _Loop, batch: object, epoch: int) -> object:
+        rates.append(self._factor())
+        return step(self, batch, epoch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_Loop, "_one_step", watched)
+    config = replace(plugin.recipes["tiny"], schedule="cosine", epochs=5, batch_size=100, patience=0)
+
+    plugin.build(config).fit([p.slide for p in planted[:2]], [], _context(tmp_path))
+
+    assert rates[0] == 1.0
+    last = 1 - 100 / (5 * sum(len(p.slide) for p in planted[:2]))
+    assert rates[-1] <= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * last))
+
+
+def test_common_is_one_setting_for_all_trained_models() -> None:
+    settings = {
+        name: {f.name: getattr(load_model(name).recipes["common"], f.name) for f in fields(Training)}
+        for name in TRAINED
+    }
+
+    assert len(settings) >= 2
+    assert all(values == settings[TRAINED[0]] for values in settings.values()), settings
