@@ -14,7 +14,7 @@ from hdstbench.metrics.moments import Moments
 from hdstbench.strict import build
 
 SCHEMA = 1
-SCORES = 1
+SCORES = 2
 """Raised when scores of the same predictions change; scores are then computed again."""
 
 Status = Literal["ok", "failed", "oom", "timeout"]
@@ -68,6 +68,7 @@ class SlideScores:
 
     Attributes:
         units: Units of the headline.
+        units_left_out: Units in tissue that did not enter, by reason.
         genes: Genes scored.
         genes_left_out: Genes whose truth is constant or almost always zero.
         constant: Scored genes that the model predicts as constant; they count as 0.
@@ -83,6 +84,7 @@ class SlideScores:
     slide: str
     patient: str
     units: int
+    units_left_out: dict[str, int]
     genes: int
     genes_left_out: int
     constant: int

@@ -198,7 +198,10 @@ def test_prepared_slides_can_be_used_without_the_files_they_were_made_from(
     dataset = load_dataset(str(copy))
     sample, res = dataset.card.samples[0], dataset.card.resolution("16um")
     made = prepare_slide(dataset, sample, res)
-    shutil.rmtree(copy / "SIM1")
+    (copy / "SIM1").rename(copy / "gone")
+    with pytest.raises(MissingError, match="no square_016um below"):
+        prepared_folder(dataset, sample, res, everything=False)
+    shutil.rmtree(copy)
 
     assert prepared_folder(dataset, sample, res, everything=False) == made
     assert is_prepared(dataset, sample, res, everything=False)

@@ -52,13 +52,16 @@ def cli() -> None:
 def main() -> None:
     """Run a command; what goes wrong is one line, or a traceback with -v."""
     try:
-        cli.main(prog_name="hdstbench")
+        cli.main(prog_name="hdstbench", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except (HdstError, OSError) as error:
         if {"-v", "--verbose"} & set(sys.argv):
             traceback.print_exc()
         click.echo(f"error: {_line(error)}", err=True)
         sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):
         click.echo("stopped; the same command goes on from here", err=True)
         sys.exit(INTERRUPTED)
 

@@ -44,7 +44,8 @@ def _checks() -> Iterator[Check]:
     yield from _models()
     for name in shipped():
         dataset = load_dataset(name)
-        there = dataset.root if dataset.root.is_dir() else f"not fetched ({dataset.root})"
+        missing = "simulated on first use" if dataset.card.simulate else f"not there ({dataset.root})"
+        there = dataset.root if dataset.root.is_dir() else missing
         yield Check(ok=True, what=f"data {name}", found=str(there))
 
 

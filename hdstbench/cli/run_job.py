@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from hdstbench.cli.data_ready import have_slides
 from hdstbench.cli.pictures import picture
 from hdstbench.cli.view import View, make_view
 from hdstbench.data.card import Dataset, load_dataset
-from hdstbench.errors import MissingError
+from hdstbench.errors import DataError, MissingError
 from hdstbench.plugins.registry import model_names
 from hdstbench.records import save_json
 from hdstbench.report.board import Board, Plan, load_board
@@ -53,6 +54,7 @@ def execute(
         for job in jobs:
             view.dry(job, models, options)
         return True
+    _need_output(Path(options.output))
     planned = []
     for job in jobs:
         folders = have_slides(job, options, view)
@@ -63,11 +65,30 @@ def execute(
     return whole
 
 
+def _need_output(folder: Path) -> None:
+    """Try to write where the output folder is or will be, before any work is done; leaves nothing."""
+    place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        msg = f"{folder} cannot be written ({error.strerror}); choose another folder with -o"
+        raise DataError(msg) from error
+
+
 def plan_jobs(options: Options) -> list[Job]:
-    """Data sets x resolutions; `all` means those that each card lists."""
+    """Data sets x resolutions; `all` means those that each card lists.
+
+    Raises:
+        DataError: If two would write the same table.
+    """
     jobs = []
     for dataset in map(load_dataset, options.dataset):
         jobs += [plan_job(dataset, name, options) for name in _resolutions(dataset, options)]
+    stems = [job.stem for job in jobs]
+    for stem in stems:
+        if stems.count(stem) > 1:
+            msg = f"{stems.count(stem)} data sets would write the table {stem}; give their cards other names"
+            raise DataError(msg)
     return jobs
 
 
@@ -108,6 +129,8 @@ def _write_tables(one: Planned, options: Options, view: View) -> Board:
         command=command_line(),
         recipe=one.job.recipe,
         notes=card.notes,
+        folds=one.job.folds(options),
+        all_folds=len(one.job.split.folds),
         cells=tuple(str(cell.folder.relative_to(base)) for cell in one.cells),
     )
     path = base / f"{one.job.stem}.plan.json"

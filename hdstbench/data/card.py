@@ -84,11 +84,16 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A card together with its place and the folder that holds its files."""
+    """A card together with its place and the folder that holds its files.
+
+    `made` names the state of files that the suite makes itself; it is part of what prepared slides
+    are found by.
+    """
 
     card: Card
     place: Traversable
     root: Path
+    made: str = ""
 
 
 def cache_root() -> Path:
@@ -103,6 +108,11 @@ def data_root() -> Path:
     """Folder with one subfolder a data set: $HDSTBENCH_DATA or `data` in the cache."""
     given = os.environ.get("HDSTBENCH_DATA")
     return Path(given) if given else cache_root() / "data"
+
+
+def simulated_root() -> Path:
+    """Folder with one subfolder a simulated cohort, named by what made it."""
+    return cache_root() / "simulated"
 
 
 def shipped() -> dict[str, Traversable]:

@@ -1,5 +1,6 @@
 """One small protocol for slide images of any format, with white outside and resampling."""
 
+import contextlib
 import os
 import threading
 import warnings
@@ -158,7 +159,7 @@ class TiledImage:
     """The first page of a tiled TIFF; decoded tiles are kept for a while."""
 
     def __init__(self, path: Path) -> None:
-        self._tiff = tifffile.TiffFile(path)
+        self._path, self._tiff = path, tifffile.TiffFile(path)
         page = self._tiff.pages[0]
         assert isinstance(page, tifffile.TiffPage)
         self._page = page
@@ -201,11 +202,13 @@ class TiledImage:
         if count == 0:  # a tile that was never written
             return np.full((self._page.tilelength, self._page.tilewidth, RGB), WHITE, np.uint8)
         data = os.pread(self._tiff.filehandle.fileno(), count, offset)
-        tile, _, shape = self._page.decode(data, index, jpegtables=self._page.jpegtables)
-        if tile is None:
-            msg = f"{self._tiff.filename}: tile {index} cannot be decoded; fetch the image again"
-            raise DataError(msg)
-        return np.asarray(tile[0, : shape[1], : shape[2], :RGB])
+        if len(data) == count:
+            with contextlib.suppress(Exception):  # every codec has errors of its own
+                tile, _, shape = self._page.decode(data, index, jpegtables=self._page.jpegtables)
+                if tile is not None:
+                    return np.asarray(tile[0, : shape[1], : shape[2], :RGB])
+        msg = f"{self._path}: tile {index} cannot be decoded ({len(data)} of {count} bytes); fetch it again"
+        raise DataError(msg)
 
 
 class VendorImage:

@@ -20,6 +20,8 @@ from hdstbench.data.units import Coarse, Units, choose_units, place_coarse
 from hdstbench.errors import DataError
 
 SPARE_BYTES = 64 * 2**20
+MAX_OUTSIDE = 0.1
+"""Share of units that may lie off the image; bins in tissue are where Space Ranger saw tissue on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,7 @@ def write_slide(folder: Path, sample: Sample, base: Sample, card: SampleCard, re
     res, mpp = recipe.res, recipe.mpp
     _check_scale(sample, mpp)
     units = choose_units(sample, base, res, everything=recipe.everything)
+    _check_places(sample, units)
     coarse = [place_coarse(units, base, level) for level in res.coarse]
     patch_px = {level.name: round(level.patch_um / mpp) for level in res.levels}
     scale = _Scale(sample.mpp, mpp, patch_px)
@@ -90,6 +93,21 @@ def _check_scale(sample: Sample, mpp: float) -> None:
         msg = (
             f"{sample.image} has {sample.mpp:.4f} um a pixel, the card wants {mpp:g}: enlarging by more "
             f"than {MAX_UPSAMPLING} invents detail; set mpp = {sample.mpp:.2f} in the card"
+        )
+        raise DataError(msg)
+
+
+def _check_places(sample: Sample, units: Units) -> None:
+    """The units have to lie on the image."""
+    size = np.array(open_image(sample.image).size)
+    xy = units.xy_um / sample.mpp
+    outside = float(((xy < 0) | (xy > size)).any(axis=1).mean())
+    if outside > MAX_OUTSIDE:
+        low, high = xy.min(axis=0), xy.max(axis=0)
+        msg = (
+            f"{sample.image} is {size[0]} x {size[1]} px, but {outside:.0%} of the units lie outside it (x "
+            f"{low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} to {high[1]:.0f}); give the full-resolution "
+            "image that the positions belong to"
         )
         raise DataError(msg)
 

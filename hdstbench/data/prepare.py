@@ -1,5 +1,6 @@
 """Prepare a slide once for all models: choose units, cut block images, gather counts."""
 
+import errno
 import hashlib
 import json
 import os
@@ -16,25 +17,37 @@ from hdstbench.data.prepared import FORMAT
 from hdstbench.data.sample import Sample
 from hdstbench.errors import DataError, MissingError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of a folder that cannot take more files."""
+
 
 def prepared_folder(dataset: Dataset, sample: SampleCard, res: Resolution, *, everything: bool) -> Path:
     """Folder of one prepared slide; its name depends on the card and on the input files.
 
-    Where the input files are not there, a slide that was prepared with the same settings is taken,
-    so that prepared data alone can be carried to another machine.
+    Where the whole data folder is not there, a slide that was prepared with the same settings is
+    taken, so that prepared data alone can be carried to another machine.
 
     Raises:
         MissingError: If an input file is not there and the slide is not prepared either.
+        DataError: If the data folder is not there and the slide was prepared from several states of it.
     """
-    settings = _digest([ENGINE, FORMAT, asdict(sample), asdict(res), dataset.card.mpp, everything])
+    settings = _digest(
+        [ENGINE, FORMAT, asdict(sample), asdict(res), dataset.card.mpp, everything, dataset.made]
+    )
     place = cache_root() / "prepared" / dataset.card.name / res.name
     try:
         files = [(path.name, path.stat()) for path in _inputs(dataset, sample, res)]
     except MissingError:
-        ready = sorted(place.glob(f"{sample.id}-{settings}-*/manifest.json"), key=lambda p: p.stat().st_mtime)
-        if not ready:
+        ready = sorted(place.glob(f"{sample.id}-{settings}-*/manifest.json"))
+        if dataset.root.is_dir() or not ready:
             raise
-        return ready[-1].parent
+        if len(ready) > 1:
+            msg = (
+                f"{dataset.root} is not there, and {place} holds {len(ready)} states of {sample.id}; keep "
+                "one of them, or bring the files back"
+            )
+            raise DataError(msg) from None
+        return ready[0].parent
     state = _digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in files])
     return place / f"{sample.id}-{settings}-{state}"
 
@@ -77,11 +90,17 @@ def prepare_slide(dataset: Dataset, sample: SampleCard, res: Resolution, *, ever
         _fill(part, dataset, sample, res, everything=everything)
         _publish(part, folder)
     except OSError as error:
-        msg = f"cannot write {folder.parent}: {error.strerror or error}; free space or set HDSTBENCH_CACHE"
+        hint = "; free space or set HDSTBENCH_CACHE to another disk" if error.errno in NO_ROOM else ""
+        msg = f"cannot prepare {sample.id} in {folder.parent}: {_reason(error)}{hint}"
         raise DataError(msg) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def _reason(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
 
 
 def _publish(part: Path, folder: Path) -> None:

@@ -196,8 +196,12 @@ def _check_image(image: Path, spatial: Path, hires_scale: float) -> None:
     hires = spatial / "tissue_hires_image.png"
     if not hires.is_file():
         return
-    with Image.open(hires) as small:
-        wanted = small.size
+    try:
+        with Image.open(hires) as small:
+            wanted = small.size
+    except (OSError, ValueError) as error:
+        msg = f"{hires} is not a whole PNG; fetch it again"
+        raise DataError(msg) from error
     found = (width * hires_scale, height * hires_scale)
     if all(abs(f - w) <= HIRES_SLACK_PX for f, w in zip(found, wanted, strict=True)):
         return

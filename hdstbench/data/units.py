@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hdstbench.arrays import CSR, BoolArray, FloatArray, IntArray
-from hdstbench.data.blocks import place_windows, sample_blocks
+from hdstbench.data.blocks import MIN_FILL, place_windows, sample_blocks
 from hdstbench.data.counts import sum_groups, take, totals
 from hdstbench.data.levels import (
     MIN_TISSUE,
@@ -117,6 +117,13 @@ def _bin_units(sample: Sample, base: Sample, res: Resolution, *, everything: boo
     name = f"{sample.id}/{res.name}"
     sampled = sample_blocks(squares, units, full, 0 if everything else res.min_units, name)
     window = place_windows(squares, np.minimum(units / full, 1.0), res.block_um, name)
+    if not sampled.any():
+        most = units.max() / full
+        msg = (
+            f"{sample.id}: no block of {res.block_um:g} um has {MIN_FILL:.0%} of its units with "
+            f"{res.min_umi} UMI (the best has {most:.0%}); too shallow for {res.name}, try a coarser --res"
+        )
+        raise DataError(msg)
     used = sampled | (window >= 0)
     keep = used[block]
     order = np.lexsort((grid[deep, 1], grid[deep, 0], block))

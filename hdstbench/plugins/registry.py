@@ -73,10 +73,12 @@ def load_model(name: str) -> AnyPlugin:
 
 
 def source_hash(name: str) -> str:
-    """Hash of the source of the package that brings a model, twelve digits."""
+    """Hash of the source of the package or module that brings a model, twelve digits."""
     package = found()[name].value.split(":")[0].split(".")[0]
     spec = find_spec(package)
     digest = hashlib.sha256()
+    if spec and spec.origin and not spec.submodule_search_locations:
+        digest.update(Path(spec.origin).read_bytes())
     for root in (spec.submodule_search_locations or []) if spec else []:
         for path in sorted(Path(root).rglob("*.py")):
             digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())

@@ -38,12 +38,13 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestSlide:
-    """A slide that is tested: all its prepared units, and which of them make the headline."""
+    """A slide that is tested: all its prepared units, which make the headline, and what was left out."""
 
     __test__ = False  # no pytest class
 
     slide: Slide
     headline: IntArray
+    left_out: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,11 @@ def open_fold(task: Task, split: Split, number: int, folders: Mapping[str, Path]
         train=tuple(train for train, _ in parts),
         val=tuple(val for _, val in parts if len(val)),
         test=tuple(
-            TestSlide(slide=open_slide(folders[name], panel.genes, target), headline=sampled(folders[name]))
+            TestSlide(
+                slide=open_slide(folders[name], panel.genes, target),
+                headline=sampled(folders[name]),
+                left_out=load_manifest(folders[name]).left_out,
+            )
             for name in split.folds[number].test
         ),
         train_mean=np.sum(sums, axis=0) / sum(map(len, whole)),

@@ -29,6 +29,7 @@ class Plan:
         split_title: Of the split.
         simulated: Whether the data is.
         command: What was typed.
+        folds: Those that were asked for, of `all_folds`.
         cells: Folders of the cells, relative to the plan.
     """
 
@@ -40,6 +41,8 @@ class Plan:
     recipe: str
     cells: tuple[str, ...]
     notes: str = ""
+    folds: tuple[int, ...] = ()
+    all_folds: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +118,11 @@ def load_board(path: Path) -> Board:
         msg = f"{path}: none of its {len(plan.cells)} cells was run"
         raise DataError(msg)
     good = [cell for cell in cells if cell.record.status == "ok"]
-    samples = {model: _samples(members) for model, members in _by_model(good).items()}
+    samples = {
+        model: _samples(members)
+        for model, members in _by_model(good).items()
+        if len(members) == _planned(plan, model)
+    }
     rows = [_row(model, members, samples, plan) for model, members in _by_model(cells).items()]
     slides = {s.slide: s for cell in reversed(good) for s in cell.scores}
     return Board(
@@ -165,7 +172,7 @@ def _samples(cells: Sequence[_Cell]) -> FloatArray:
 
 
 def _row(model: str, cells: Sequence[_Cell], samples: Mapping[str, FloatArray], plan: Plan) -> Row:
-    planned = sum(Path(name).parent.name == model for name in plan.cells)
+    planned = _planned(plan, model)
     failed = [f"fold {c.record.fold}: {c.record.error}" for c in cells if c.record.status != "ok"]
     missing = planned - len(cells)
     failed += [f"{missing} cells were not run"] if missing else []
@@ -187,6 +194,10 @@ def _row(model: str, cells: Sequence[_Cell], samples: Mapping[str, FloatArray], 
         failed=tuple(failed),
         cost=_cost(cells),
     )
+
+
+def _planned(plan: Plan, model: str) -> int:
+    return sum(Path(name).parent.name == model for name in plan.cells)
 
 
 def _seeds(cells: Sequence[_Cell]) -> list[int]:

@@ -62,6 +62,9 @@ def render(board: Board) -> str:
     """The score table as markdown."""
     plan = board.plan
     parts = [f"# {plan.stem}: {plan.title}", f"Split: **{plan.split_title}**. Recipe: `{plan.recipe}`."]
+    if len(plan.folds) < plan.all_folds:
+        folds = ", ".join(map(str, plan.folds))
+        parts.append(f"**Part of the split only: fold {folds} of {plan.all_folds} folds (counted from 0).**")
     if plan.simulated:
         parts.append("**Simulated data.** No conclusion about which model is better is drawn from it.")
     parts += [_score_table(board), _oracle_line(board), _failures(board), _patient_table(board)]
@@ -166,8 +169,10 @@ def _counts(board: Board) -> str:
     lines = []
     for s in board.slides:
         blocks = f"{s.blocks} of {s.block_um:.0f} um" + (" †" if s.slide in board.narrow else "")
-        lines.append((s.slide, s.patient, f"{s.units:,}", str(s.genes), str(s.genes_left_out), blocks))
-    head = ("slide", "patient", "units", "genes", "genes left out", "bootstrap blocks")
+        left = ", ".join(f"{count:,} {why}" for why, count in sorted(s.units_left_out.items()) if count)
+        genes = (str(s.genes), str(s.genes_left_out))
+        lines.append((s.slide, s.patient, f"{s.units:,}", left or "–", *genes, blocks))
+    head = ("slide", "patient", "units", "units left out", "genes", "genes left out", "bootstrap blocks")
     note = ""
     if board.narrow:
         note = (

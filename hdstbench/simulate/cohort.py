@@ -1,14 +1,15 @@
 """Simulate a cohort of slides and write it as Space Ranger output, card and splits included."""
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from multiprocessing import get_context
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hdstbench.errors import DataError
+from hdstbench.errors import DataError, MissingError
+from hdstbench.pool import run_all
 from hdstbench.simulate.constants import VERSION
 from hdstbench.simulate.expression import Signal
 from hdstbench.simulate.slide import SlidePlan, write_slide
@@ -38,6 +39,22 @@ class Cohort:
             raise DataError(msg)
 
 
+def cohort_key(cohort: Cohort) -> str:
+    """Twelve digits that change with the generator, the options and the content of the label table.
+
+    Raises:
+        MissingError: If the label table is not there.
+    """
+    values = asdict(cohort)
+    if cohort.labels:
+        if not Path(cohort.labels).is_file():
+            msg = f"{cohort.labels} is not there; wanted a CSV of a cell type per 8 um bin"
+            raise MissingError(msg)
+        values["labels"] = hashlib.sha256(Path(cohort.labels).read_bytes()).hexdigest()
+    text = json.dumps([VERSION, values], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def simulate(cohort: Cohort, out: Path, report: Callable[[str], None] = lambda _: None) -> None:
     """Write the cohort into the new folder `out`; nothing is left behind if it fails.
 
@@ -61,12 +78,8 @@ def simulate(cohort: Cohort, out: Path, report: Callable[[str], None] = lambda _
 def _write(cohort: Cohort, folder: Path, report: Callable[[str], None]) -> None:
     folder.mkdir(parents=True)
     plans = _plans(cohort)
-    workers = min(len(plans), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = {pool.submit(write_slide, plan, folder): plan for plan in plans}
-        for job in as_completed(jobs):
-            job.result()
-            report(jobs[job].name)
+    for name in run_all(write_slide, {plan.name: (plan, folder) for plan in plans}):
+        report(name)
     _write_card(cohort, plans, folder)
 
 

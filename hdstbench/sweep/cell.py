@@ -78,7 +78,7 @@ def run_cell(cell: Cell, report: Callable[[Progress], None]) -> Record:
 def finish(cell: Cell, part: Path, record: Record) -> None:
     """Put a cell's files in their place, record last."""
     if cell.config is not None:
-        (part / "config.toml").write_text(_toml(cell.config), encoding="utf-8")
+        (part / "config.toml").write_text(config_toml(cell.config), encoding="utf-8")
     save_json(part / "record.json", record)
     shutil.rmtree(cell.folder, ignore_errors=True)
     part.rename(cell.folder)
@@ -186,6 +186,14 @@ def _log(path: Path) -> Iterator[None]:
         yield
 
 
-def _toml(config: Any) -> str:  # noqa: ANN401 - any plugin's configuration
-    values = dataclasses.asdict(config)
-    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items() if value is not None)
+def config_toml(config: Any) -> str:  # noqa: ANN401 - any plugin's configuration
+    """A configuration as TOML: values, then a table for each part."""
+    return _table(dataclasses.asdict(config), "")
+
+
+def _table(values: Mapping[str, Any], name: str) -> str:
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    lines = [f"{key} = {json.dumps(value)}\n" for key, value in plain.items() if value is not None]
+    head = f"\n[{name}]\n" if name else ""
+    inner = [_table(values[key], f"{name}.{key}" if name else key) for key in values if key not in plain]
+    return head + "".join(lines) + "".join(inner)

@@ -10,6 +10,7 @@ from hdstbench.errors import DataError
 from hdstbench.strict import build, read_toml
 
 SWEEP_FILE = "hdstbench.toml"
+LISTS = ("models", "dataset", "res", "folds", "seeds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,8 @@ def resolve(given: Mapping[str, Any], sweep_file: str = "") -> tuple[Options, st
     used = bool(sweep_file) or path.is_file()
     options = build(Options, read_toml(path), str(path)) if used else Options()
     options = replace(options, **given)
+    lists: dict[str, Any] = {name: _once(getattr(options, name)) for name in LISTS}
+    options = replace(options, **lists)
     if options.workers < 0 or options.timeout < 0 or not options.seeds or not options.models:
         msg = (
             f"workers {options.workers}, timeout {options.timeout:g}, {len(options.seeds)} seeds, "
@@ -68,6 +71,10 @@ def resolve(given: Mapping[str, Any], sweep_file: str = "") -> tuple[Options, st
         )
         raise DataError(msg)
     return options, str(path) if used else ""
+
+
+def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(values))
 
 
 def worker_count(options: Options, device: str, cells: int) -> int:

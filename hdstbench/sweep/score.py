@@ -1,6 +1,6 @@
 """Score the predictions of one fold: per slide, per gene, and as block moments."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,7 @@ def score_fold(fold: Fold, predictions: dict[str, FloatArray]) -> FoldScores:
         view = test.slide.take(test.headline)
         predicted = predictions[view.id][test.headline]
         scores, table, sums = _score_slide(fold, view, predicted)
-        slides.append(scores)
+        slides.append(replace(scores, units_left_out=dict(test.left_out)))
         tables.append(table)
         moments[view.id] = sums
     return FoldScores(slides=tuple(slides), per_gene=pd.concat(tables, ignore_index=True), moments=moments)
@@ -68,6 +68,7 @@ def _score_slide(
         slide=view.id,
         patient=view.patient,
         units=len(view),
+        units_left_out={},
         genes=len(used),
         genes_left_out=len(main) - len(used),
         constant=int(constant[used].sum()),

@@ -44,7 +44,7 @@ class Setting:
     def key(self) -> list[object]:
         """What of it changes predictions."""
         values = {} if self.config is None else dataclasses.asdict(self.config)
-        return [self.name, self.source, self.recipe, values, self.weights.sha256]
+        return [self.name, self.origin, self.source, self.recipe, values, self.weights.sha256]
 
 
 def oracle(recipe: str) -> Setting:

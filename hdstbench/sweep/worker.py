@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -66,7 +66,13 @@ def start_worker() -> Worker:
 def _serve(pipe: "Connection[Progress | Record, Cell | None]") -> None:
     try:
         while (cell := pipe.recv()) is not None:
-            pipe.send(run_cell(cell, _reporter(pipe)))
+            try:
+                record = run_cell(cell, _reporter(pipe))
+            except BrokenPipeError:
+                raise
+            except OSError as error:  # the cell's folder cannot be written
+                record = replace(cell.record, status="failed", error=f"{cell.folder}: {error}")
+            pipe.send(record)
     except (EOFError, KeyboardInterrupt, BrokenPipeError):
         return  # the main process is gone or stops everything
 
