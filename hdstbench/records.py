@@ -17,6 +17,9 @@ SCHEMA = 1
 SCORES = 2
 """Raised when scores of the same predictions change; scores are then computed again."""
 
+SCORES_FILE = "scores.json"
+MASKS = ("scored", "mean250", "hvg50")
+
 Status = Literal["ok", "failed", "oom", "timeout"]
 
 
@@ -84,7 +87,6 @@ class SlideScores:
     slide: str
     patient: str
     units: int
-    units_left_out: dict[str, int]
     genes: int
     genes_left_out: int
     constant: int
@@ -98,6 +100,23 @@ class SlideScores:
     patch_um: float
     blocks: int
     block_um: float
+    units_left_out: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneSums:
+    """Moments of one test slide over the G genes of the panel, by bootstrap block.
+
+    Attributes:
+        scored: Genes that vary enough on the slide to be scored, [G].
+        mean250: Genes of the headline set, [G].
+        hvg50: Genes of the most variable set, [G].
+    """
+
+    moments: Moments
+    scored: BoolArray
+    mean250: BoolArray
+    hvg50: BoolArray
 
 
 def save_json(path: Path, value: object) -> None:
@@ -126,34 +145,36 @@ def load_record(folder: Path) -> Record:
 
 def load_scores(folder: Path) -> tuple[SlideScores, ...]:
     """Read a cell's scores, one entry a test slide."""
-    found = load_json(folder / "scores.json")
-    return tuple(build(SlideScores, entry, str(folder / "scores.json")) for entry in found["slides"])
+    found = load_json(folder / SCORES_FILE)
+    return tuple(build(SlideScores, entry, str(folder / SCORES_FILE)) for entry in found["slides"])
 
 
-def save_moments(path: Path, moments: Mapping[str, tuple[Moments, BoolArray]]) -> None:
-    """Write moments by slide together with the genes that are scored.
+def scores_version(folder: Path) -> int:
+    """Version of the code that made a cell's scores (`SCORES`)."""
+    return int(load_json(folder / SCORES_FILE)["version"])
 
-    Sums are made in float64 and stored as float32, which halves what is committed; the loss is
+
+def save_moments(path: Path, sums: Mapping[str, GeneSums]) -> None:
+    """Write moments by slide.
+
+    They are made in float64 and stored as float32, which halves what is committed; the loss is
     1e-7 of a slide-centred sum.
     """
     arrays: dict[str, Any] = {}
-    for slide, (values, scored) in moments.items():
-        arrays[f"{slide}/scored"] = scored
-        for item in fields(values):
-            arrays[f"{slide}/{item.name}"] = getattr(values, item.name).astype(np.float32)
+    for slide, values in sums.items():
+        arrays |= {f"{slide}/{name}": getattr(values, name) for name in MASKS}
+        for item in fields(Moments):
+            arrays[f"{slide}/{item.name}"] = getattr(values.moments, item.name).astype(np.float32)
     np.savez_compressed(path, **arrays)
 
 
-def load_moments(folder: Path) -> dict[str, tuple[Moments, BoolArray]]:
+def load_moments(folder: Path) -> dict[str, GeneSums]:
     """Read moments by slide, as float64."""
     with np.load(folder / "moments.npz", allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    names = list(dict.fromkeys(name.rsplit("/", 1)[0] for name in arrays))
-    parts = [f.name for f in fields(Moments)]
-    return {
-        name: (
-            Moments(**{part: arrays[f"{name}/{part}"].astype(np.float64) for part in parts}),
-            arrays[f"{name}/scored"],
-        )
-        for name in names
-    }
+    out = {}
+    for name in dict.fromkeys(name.rsplit("/", 1)[0] for name in arrays):
+        parts = {f.name: arrays[f"{name}/{f.name}"].astype(np.float64) for f in fields(Moments)}
+        masks = {mask: arrays[f"{name}/{mask}"] for mask in MASKS}
+        out[name] = GeneSums(moments=Moments(**parts), **masks)
+    return out

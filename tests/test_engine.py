@@ -1,11 +1,13 @@
 """The harness gives the numbers that it gave before, or says that it changed (`ENGINE`).
 
-If a change of the harness changes predictions or scores on purpose, raise `hdstbench.ENGINE` and write
-tests/engine.json again: HDSTBENCH_WRITE_ENGINE=1 pytest tests/test_engine.py
+If a change of the harness changes predictions on purpose, raise `hdstbench.ENGINE`; if it changes scores
+of the same predictions, raise `hdstbench.records.SCORES`. Then write tests/engine.json again:
+HDSTBENCH_WRITE_ENGINE=1 pytest tests/test_engine.py
 """
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ import pytest
 from helpers import Planted
 
 from hdstbench import ENGINE
+from hdstbench.data.card import Dataset
+from hdstbench.data.prepare import prepare_slide
 from hdstbench.metrics.correlation import pearson_per_gene, pearson_per_unit
 from hdstbench.metrics.moments import block_moments
 from hdstbench.plugins.plugin import RunContext
@@ -20,8 +24,14 @@ from hdstbench.plugins.registry import load_model
 from hdstbench.protocol.inner import split_inner
 from hdstbench.protocol.panel import choose_panel
 from hdstbench.protocol.target import Target
+from hdstbench.protocol.task import open_fold
+from hdstbench.records import SCORES
 from hdstbench.stats.blocks import residual_range, widest_blocks
 from hdstbench.stats.bootstrap import SlideMoments, interval, resampled_pcc
+from hdstbench.sweep.options import Options
+from hdstbench.sweep.oracle import attainable
+from hdstbench.sweep.plan import plan_job
+from hdstbench.sweep.score import score_fold
 
 STORED = Path(__file__).parent / "engine.json"
 MODELS = ("mean", "ridge", "shuffled-ridge", "st-net", "magnet")
@@ -66,14 +76,40 @@ def _scores(predicted: np.ndarray, test: Planted) -> dict[str, float]:
     }
 
 
-def test_the_numbers_are_those_of_this_engine(planted: list[Planted], tmp_path: Path) -> None:
+def _fold_numbers(cohort: Dataset) -> tuple[dict[str, float], dict[str, float]]:
+    """From files to predictions, and from those to scores, of one fold of the small cohort."""
+    options = Options(recipe="tiny")
+    job = plan_job(cohort, "16um", options)
+    res = cohort.card.resolution("16um")
+    folders = {s.id: prepare_slide(cohort, s, res) for s in cohort.card.samples}
+    fold = open_fold(job.task, job.split, 0, folders)
+    best = attainable(fold)["SIM1"]
+    predictions = {
+        "units": len(best),
+        "panel": int(fold.panel.hash, 16) % 10_007,
+        "training mean": float(fold.train_mean.mean()),
+        "attainable": float(best.mean()),
+    }
+    worse = best + 0.3 * np.random.default_rng(0).standard_normal(best.shape).astype(np.float32)
+    scores = asdict(score_fold(fold, {"SIM1": worse}).slides[0])
+    left = scores.pop("units_left_out")
+    numbers = {name: value for name, value in scores.items() if not isinstance(value, str)}
+    return predictions, {**numbers, **{f"left out {name}": count for name, count in left.items()}}
+
+
+def test_the_numbers_are_those_of_this_engine(
+    planted: list[Planted], cohort: Dataset, tmp_path: Path
+) -> None:
     numbers = _numbers(planted, tmp_path)
+    predictions, scores = _fold_numbers(cohort)
+    found = {"numbers": numbers, "fold": predictions, "scores": scores}
     if os.environ.get("HDSTBENCH_WRITE_ENGINE"):
-        STORED.write_text(json.dumps({"engine": ENGINE, "numbers": numbers}, indent=1) + "\n")
+        STORED.write_text(json.dumps({"engine": ENGINE, "score version": SCORES, **found}, indent=1) + "\n")
 
     stored = json.loads(STORED.read_text())
 
-    assert stored["engine"] == ENGINE
-    assert numbers.keys() == stored["numbers"].keys()
-    for name, value in stored["numbers"].items():
-        assert numbers[name] == pytest.approx(value, rel=2e-3, abs=2e-3), name
+    assert (stored["engine"], stored["score version"]) == (ENGINE, SCORES)
+    for part, values in found.items():
+        assert values.keys() == stored[part].keys()
+        for name, value in stored[part].items():
+            assert values[name] == pytest.approx(value, rel=2e-3, abs=2e-3), (part, name)

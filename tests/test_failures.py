@@ -126,7 +126,8 @@ def test_failed_cells_are_tried_again_and_fail_fast_stops(
 
     assert first.returncode == 1
     assert "/12] simulated 16um mean" not in first.stdout
-    assert "11 cells were not run" not in first.stdout
+    assert "mean: none of its 4 cells was run" in first.stdout
+    assert "bad-raise: 3 cells were not run" in first.stdout
     assert second.returncode == 1
     assert second.stdout.count("failed: RuntimeError") == 4
 

@@ -16,6 +16,7 @@ from PIL import Image
 from scipy import sparse
 
 from hdstbench.data import pack
+from hdstbench.data.blocks import sample_blocks
 from hdstbench.data.card import Dataset, SampleCard, load_dataset
 from hdstbench.data.counts import Genes, MemoryCounts
 from hdstbench.data.geometry import Affine
@@ -33,7 +34,7 @@ from hdstbench.protocol.target import find_target
     turn=st.floats(0, 2 * np.pi),
     mirror=st.booleans(),
     mpp=st.floats(0.3, 1.1),
-    shift=st.tuples(st.floats(-90, 90), st.floats(-90, 90)),
+    shift=st.tuples(st.floats(-60, 60), st.floats(-60, 60)),
     res=st.sampled_from(["8um", "16um"]),
     seed=st.integers(0, 99),
 )
@@ -109,6 +110,46 @@ def _fine(sample: Sample, side: int) -> Sample:
     return _sample(sample.image.parent, grid, xy, to_px, (8, sample.mpp))
 
 
+@pytest.mark.parametrize("turn", [0.0, 0.3, 2.2, 4.0])
+@pytest.mark.parametrize(("mirror", "mpp"), [(True, 0.2738), (False, 0.61), (True, 0.9)])
+def test_a_patch_is_centred_on_its_bin_within_a_pixel(
+    tmp_path: Path, turn: float, mirror: bool, mpp: float
+) -> None:
+    """A round spot is painted around the very centre of a bin; its centroid in the patch tells the error."""
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    matrix = rotation @ np.diag([1.0, -1.0 if mirror else 1.0]) * 8 / mpp
+    grid = np.argwhere(np.ones((32, 32), bool))
+    to_px = Affine(np.column_stack([matrix, 220 / mpp - matrix @ np.full(2, 15.5)]))
+    xy = to_px(grid[:, ::-1].astype(float))
+    marked = 32 * 7 + 8  # in the middle of its region
+    side = int(440 / mpp)
+    y, x = np.mgrid[:side, :side] + 0.5  # corner-based, as the positions are
+    spot = np.exp(-((x - xy[marked, 0]) ** 2 + (y - xy[marked, 1]) ** 2) / (2 * (4 / mpp) ** 2))
+    Image.fromarray(np.repeat((255 - 250 * spot).astype(np.uint8)[..., None], 3, axis=2)).save(
+        tmp_path / "he.png"
+    )
+    sample = _sample(tmp_path, grid, xy, to_px, (8, mpp))
+    (tmp_path / "out").mkdir()
+
+    write_slide(
+        tmp_path / "out",
+        sample,
+        sample,
+        SampleCard(id="x", patient="p", path=""),
+        Recipe(res=resolution("8um"), mpp=1.0),
+    )
+    slide = open_slide(tmp_path / "out", ("A",), find_target("log1p-cp10k"))
+
+    at = int(np.flatnonzero((slide.grid == grid[marked]).all(axis=1))[0])
+    for level in ("unit", "region"):
+        index = at if level == "unit" else slide.parents(level)[at]
+        patch = 255.0 - slide.patches(level, np.array([index]))[0, ..., 0]
+        place = np.arange(len(patch)) + 0.5
+        centroid = np.array([patch.sum(axis=0) @ place, patch.sum(axis=1) @ place]) / patch.sum()
+        aim = len(patch) / 2 + slide.xy_um[at] - slide.xy_of(level)[index]
+        assert np.abs(centroid - aim).max() < 0.75, level
+
+
 @pytest.mark.parametrize("res", ["8um", "16um", "55um"])
 def test_coarse_counts_are_sums_of_the_8_um_bins_inside(tmp_path: Path, res: str) -> None:
     planted = make_slide(tmp_path, "a", res=res)
@@ -157,9 +198,19 @@ def test_a_block_image_holds_every_patch_of_every_level(tmp_path: Path) -> None:
             assert offset.max() + planted.slide.patch_px[level] <= side
 
 
-def test_dense_windows_stand_outside_the_headline(tmp_path: Path) -> None:
+def test_dense_windows_are_whole_and_what_was_not_drawn_of_them_stays_outside_the_headline(
+    tmp_path: Path,
+) -> None:
     planted = make_slide(tmp_path, "a", side_um=2048)
     arrays = load_arrays(planted.folder / "pixels" / "unit.npz")
+    squares = np.argwhere(np.ones((16, 16)))
+    drawn = sample_blocks(squares, np.full(256, 64), 64, 6_000, "a/16um").reshape(16, 16)
+
+    row, col = (arrays["grid"] // 8).T
+    np.testing.assert_array_equal(arrays["sampled"], drawn[row, col])
+    left = load_manifest(planted.folder).left_out
+    assert left["in dense windows only"] == (~arrays["sampled"]).sum() > 0
+    assert len(arrays["grid"]) + left["in blocks not drawn"] == 128 * 128
 
     assert (np.unique(arrays["window"]) == [-1, 0, 1, 2]).all()
     for number in range(3):
@@ -198,10 +249,10 @@ def test_prepared_slides_can_be_used_without_the_files_they_were_made_from(
     dataset = load_dataset(str(copy))
     sample, res = dataset.card.samples[0], dataset.card.resolution("16um")
     made = prepare_slide(dataset, sample, res)
-    (copy / "SIM1").rename(copy / "gone")
-    with pytest.raises(MissingError, match="no square_016um below"):
+    (copy / "SIM1" / "outs").rename(copy / "gone")
+    with pytest.raises(MissingError, match="no square_016um below"):  # its image is still there
         prepared_folder(dataset, sample, res, everything=False)
-    shutil.rmtree(copy)
+    shutil.rmtree(copy / "SIM1")
 
     assert prepared_folder(dataset, sample, res, everything=False) == made
     assert is_prepared(dataset, sample, res, everything=False)

@@ -249,6 +249,19 @@ def test_a_patient_on_both_sides_is_found(leaky: bool, severity: str) -> None:
     assert "fold 0: patient x is in training and in test" in findings[0].message
 
 
+def test_a_part_of_a_patient_is_no_patient() -> None:
+    folds = (FoldTable(test=("a",), train=("c",)),)
+    slides = ("a", "b", "c")
+    patients = {"a": "x", "b": "x", "c": "y"}
+
+    by_patient = audit_split(Split(unit="patient", title="t", folds=folds, slides=slides), patients)
+    by_slide = audit_split(Split(unit="slide", title="t", folds=folds, slides=slides), patients)
+
+    assert [(f.id, f.severity) for f in by_patient] == [("part-of-patient", "error")]
+    assert "fold 0 leaves out slide b" in by_patient[0].message
+    assert by_slide == []
+
+
 def test_a_clean_split_has_no_finding(cohort: Dataset) -> None:
     assert audit_split(load_split(cohort, None), {s.id: s.patient for s in cohort.card.samples}) == []
 
@@ -264,6 +277,9 @@ def test_a_clean_split_has_no_finding(cohort: Dataset) -> None:
         (('id = "b"', 'id = "a"'), "3 samples with 2 different ids"),
         (('licence = ""', 'licens = ""'), "unknown key 'licens'; did you mean licence"),
         (("[splits]", "[splitz]"), "unknown key 'splitz'"),
+        (("[splits]", "mpp = 0.0\n[splits]"), "mpp = 0, wanted um a pixel above 0"),
+        (("[splits]", "native_um = 100.0\n[splits]"), "native_um and patch_um are for spots"),
+        (('"spaceranger"', '"her2st"'), "native_um = 0 and patch_um = 0, wanted both above 0"),
     ],
 )
 def test_a_wrong_card_is_refused(tmp_path: Path, change: tuple[str, str], message: str) -> None:

@@ -290,6 +290,7 @@ def test_spots_and_counts_are_joined_on_their_position(section: Path) -> None:
         (lambda r: (r / "images/X1.jpg").unlink(), "is not there; wanted images/, counts/ and spots/"),
         (lambda r: (r / "spots/X1_selection.tsv").write_text("x\ty\n1\t2\n"), "lacks the column new_x"),
         (lambda r: (r / "counts/X1.tsv.gz").write_bytes(b"no gzip"), "is not a whole table"),
+        (lambda r: _flip(r / "counts/X1.tsv.gz"), "is not a whole table"),
         (lambda r: _rewrite(r, lambda t: t.replace("\t3\t", "\t0.5\t")), "no counts; wanted raw UMI"),
         (lambda r: _rewrite(r, lambda t: t.replace("x", "_")), "share no position"),
     ],
@@ -299,6 +300,13 @@ def test_a_damaged_section_is_refused(section: Path, harm: Callable[[Path], obje
 
     with pytest.raises((DataError, MissingError), match=message):
         read_st(section, "X1")
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    for i in range(200, 260):
+        content[i] ^= 0xFF
+    path.write_bytes(bytes(content))
 
 
 def _rewrite(root: Path, change: Callable[[str], str]) -> None:

@@ -284,12 +284,25 @@ def test_a_label_table_can_be_the_tissue(tmp_path: Path) -> None:
     assert {Region.GLAND, Region.MUSCLE, Region.IMMUNE} <= set(np.unique(section.tissue.region))
 
 
+def test_every_slide_takes_a_piece_of_a_label_table_of_its_own(tmp_path: Path) -> None:
+    table = _labels(tmp_path / "labels.csv", ["Tumor II", "CAF", "Goblet", "NA"])
+    grid = read_labels(table)
+    grid[:, :40] = np.where(grid[:, :40] >= 0, 3, -1)  # the left half is all fibroblasts
+    rng = np.random.default_rng(0)
+
+    first, second = (tissue_from_labels(grid, (300.0, 620.0), i, rng) for i in (0, 1))
+
+    assert (set(first.cells.kind) == {3}) != (set(second.cells.kind) == {3})
+    with pytest.raises(DataError, match="has room for 2 slides of 77 x 37 bins"):
+        tissue_from_labels(grid, (300.0, 620.0), 2, rng)
+
+
 def test_the_real_grids_of_the_crc_slides_can_be_the_tissue() -> None:
     table = test_data() / "visium_hd_crc_bins" / "DeconvolutionResults_P1CRC.csv.gz"
     if not table.is_file():
         pytest.skip(f"no real label table at {table}; set HDSTBENCH_TEST_DATA")
 
-    tissue = tissue_from_labels(read_labels(table), 800.0, 900.0, np.random.default_rng(0))
+    tissue = tissue_from_labels(read_labels(table), (800.0, 900.0), 0, np.random.default_rng(0))
 
     assert len(tissue.cells) > 5_000
     assert (tissue.region == Region.GLAND).mean() > 0.1

@@ -59,6 +59,50 @@ def test_blocks_are_as_wide_as_leaves_enough_of_them(places: int, seed: int) -> 
     assert group.max() + 1 <= 60
 
 
+@pytest.mark.parametrize("true_um", [400.0, 800.0])
+def test_a_range_wider_than_any_neighbourhood_is_seen_on_a_large_slide(true_um: float) -> None:
+    """Sampled blocks of a whole capture area, and residuals that are mostly noise."""
+    rng = np.random.default_rng(7)
+    side, step = 200, 32.0
+    noise = rng.standard_normal((12, side, side))
+    smooth = ndimage.gaussian_filter(noise, (0, true_um / 2 / step, true_um / 2 / step), mode="wrap")
+    field = (smooth / smooth.std() + 2 * noise).reshape(12, -1).T
+    xy = np.argwhere(np.ones((side, side))) * step
+    blocks = (xy // 128).astype(int) @ [50, 1]
+    kept = np.isin(blocks, rng.choice(2500, 150, replace=False))
+
+    found = residual_range(xy[kept], field[kept], step, "x")
+
+    assert 0.6 * true_um < found < 1.6 * true_um
+
+
+def test_two_places_at_one_point_do_not_hold_up_the_search_for_blocks() -> None:
+    group, _ = widest_blocks(np.array([[0.0, 0], [0, 0], [900, 900]]))
+
+    assert sorted(group) == [0, 0, 1]
+
+
+def test_a_gene_leaves_the_resamples_that_miss_it() -> None:
+    """Sparse genes that lie in two blocks: resamples without them must not pull the interval down."""
+    rng = np.random.default_rng(8)
+    block = np.arange(2_400) // 100
+    measured = np.zeros((2_400, 30))
+    for gene in range(30):
+        inside = np.flatnonzero(np.isin(block, rng.choice(24, 2, replace=False)))
+        measured[rng.choice(inside, 60, replace=False), gene] = rng.uniform(1, 3, 60)
+    predicted = measured + rng.normal(0, 2, measured.shape)
+    slide = SlideMoments(
+        slide="s",
+        patient="p",
+        moments=block_moments(predicted, measured, block),
+        scored=np.ones(30, bool),
+    )
+
+    found = interval(resampled_pcc([slide], 2_000))
+
+    assert found.low < found.value < found.high
+
+
 def test_few_places_are_blocks_of_their_own() -> None:
     group, _ = widest_blocks(np.argwhere(np.ones((2, 3))) * 448.0)
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +13,14 @@ from scipy import stats as scipy_stats
 
 from hdstbench.data.card import Dataset
 from hdstbench.data.prepare import prepare_slide
+from hdstbench.data.prepared import load_manifest
 from hdstbench.errors import DataError, MissingError
 from hdstbench.metrics.moments import correlation_of
 from hdstbench.plugins.registry import UnknownModelError, load_model, model_names
 from hdstbench.protocol.task import open_fold
-from hdstbench.records import load_moments, load_record, load_scores, save_json
+from hdstbench.records import SCORES, load_moments, load_record, load_scores, save_json
 from hdstbench.report.board import Plan, load_board
+from hdstbench.report.markdown import render
 from hdstbench.sweep.cell import Cell, is_done, load_prediction, run_cell
 from hdstbench.sweep.options import Options, resolve
 from hdstbench.sweep.oracle import expected_target
@@ -82,6 +83,12 @@ def test_other_data_other_code_and_another_engine_change_the_key(
 ) -> None:
     before = keys(plan(cohort, folders))
     assert before & keys(plan(cohort, {**folders, "SIM4": folders["SIM3"]})) == set()
+    real = load_manifest
+    monkeypatch.setattr(
+        "hdstbench.protocol.task.load_manifest", lambda folder: replace(real(folder), patient="another")
+    )
+    assert before & keys(plan(cohort, folders)) == set()
+    monkeypatch.undo()
     monkeypatch.setattr("hdstbench.sweep.setting.source_hash", lambda _: "other")
     assert before & keys(plan(cohort, folders)) == set()
     monkeypatch.undo()
@@ -172,12 +179,17 @@ def test_scores_are_those_of_scipy_on_the_stored_predictions(
 
 def test_stored_moments_give_the_stored_score(ridge_cell: Cell) -> None:
     (scores,) = load_scores(ridge_cell.folder)
-    moments, scored = load_moments(ridge_cell.folder)[scores.slide]
+    sums = load_moments(ridge_cell.folder)[scores.slide]
+    moments = sums.moments
 
-    r = correlation_of(np.ones((1, len(moments.n))), moments)[0][scored]
+    r = correlation_of(np.ones((1, len(moments.n))), moments)[0]
 
-    assert r.mean() == pytest.approx(scores.pcc_gene, abs=1e-6)
+    assert r[sums.scored & sums.mean250].mean() == pytest.approx(scores.pcc_gene, abs=1e-6)
+    assert r[sums.scored & sums.hvg50].mean() == pytest.approx(scores.pcc_gene_hvg50, abs=1e-6)
     assert moments.n.sum() == scores.units
+    gap = moments.mean_p - moments.mean_m  # sums are centred by slide: the squared error needs their means
+    error = (moments.pp - 2 * moments.pm + moments.mm).sum(axis=0) / scores.units + gap**2
+    assert error[sums.scored & sums.mean250].mean() == pytest.approx(scores.mse, rel=1e-5)
 
 
 def test_the_same_cell_gives_the_same_bytes(ridge_cell: Cell, tmp_path: Path) -> None:
@@ -202,6 +214,23 @@ def test_scores_of_another_version_are_made_again_without_fitting(
     assert record.seconds["fit"] == load_record(ridge_cell.folder).seconds["fit"]
     assert is_done(cell)
     assert (cell.folder / "moments.npz").read_bytes() == (ridge_cell.folder / "moments.npz").read_bytes()
+
+
+def test_predictions_outlive_scores_that_fail_and_are_not_fitted_again(
+    ridge_cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = replace(ridge_cell, folder=tmp_path / "cell")
+    with monkeypatch.context() as broken:
+        broken.setattr("hdstbench.sweep.cell.score_fold", lambda *_: 1 / 0)
+        record = run_cell(cell, lambda _: None)
+    monkeypatch.setattr("hdstbench.sweep.cell.load_model", lambda _: pytest.fail("fitted again"))
+
+    again = run_cell(cell, lambda _: None)
+
+    assert record.status == "failed"
+    assert "ZeroDivisionError" in record.error
+    assert (again.status, again.error, again.seconds["fit"]) == ("ok", "", record.seconds["fit"])
+    assert is_done(cell)
 
 
 def test_rare_and_constant_genes_leave_the_panel() -> None:
@@ -284,6 +313,43 @@ def test_a_board_with_a_missing_fold_has_no_score_for_that_model(
     assert row.failed == ("1 cells were not run",)
 
 
+def test_a_planned_model_of_which_nothing_was_run_has_a_row(ridge_cell: Cell, tmp_path: Path) -> None:
+    shutil.copytree(ridge_cell.folder, tmp_path / "ridge" / "fold0")
+    path = tmp_path / "x.plan.json"
+    wanted = Plan(
+        stem="x",
+        title="t",
+        split_title="s",
+        simulated=True,
+        command="c",
+        recipe="tiny",
+        cells=("ridge/fold0", "egn/fold0", "egn/fold1"),
+        kinds={"ridge": "control", "egn": "model"},
+    )
+    save_json(path, wanted)
+
+    board = load_board(path)
+
+    assert [(row.model, row.pcc is None) for row in board.rows] == [("egn", True), ("ridge", False)]
+    assert "egn: none of its 2 cells was run" in render(board)
+
+
+def test_scores_of_two_versions_are_not_mixed(ridge_cell: Cell, tmp_path: Path) -> None:
+    for name in ("fold0", "fold1"):
+        shutil.copytree(ridge_cell.folder, tmp_path / "ridge" / name)
+    scores = tmp_path / "ridge" / "fold1" / "scores.json"
+    scores.write_text(scores.read_text().replace(f'"version": {SCORES}', '"version": 1'))
+    names = ("ridge/fold0", "ridge/fold1")
+    path = tmp_path / "x.plan.json"
+    save_json(
+        path,
+        Plan(stem="x", title="t", split_title="s", simulated=True, command="c", recipe="r", cells=names),
+    )
+
+    with pytest.raises(DataError, match=r"scores are of versions \[1, .\], which must not be mixed"):
+        load_board(path)
+
+
 def test_a_prepared_sweep_needs_none_of_the_readers_libraries(
     cohort_folder: Path, tmp_path: Path, own_cache: Path
 ) -> None:
@@ -311,11 +377,14 @@ def test_a_prepared_sweep_needs_none_of_the_readers_libraries(
     assert done.returncode == 0, done.stderr
 
 
-def test_workers_get_one_thread_each() -> None:
-    before = {name: os.environ.get(name) for name in THREADS}
+def test_workers_get_one_thread_each_and_ours_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in THREADS:
+        monkeypatch.setenv(name, "3")
     worker = start_worker()
+    environment = Path(f"/proc/{worker.process.pid}/environ")
+    seen = environment.read_bytes().split(b"\0") if environment.exists() else []
     worker.stop()
 
     assert not worker.process.is_alive()
-    assert {name: os.environ.get(name) for name in THREADS} == before
-    assert sys.platform != "win32"
+    assert {os.environ[name] for name in THREADS} == {"3"}
+    assert not seen or {f"{name}=1".encode() for name in THREADS} <= set(seen)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hdstbench.plugins.plugin import ModelPlugin
 from hdstbench.protocol.slide import Slide
@@ -67,8 +68,8 @@ class STNet(TorchModel):
         super().__init__(config)
         self.config = config
 
+    @override
     def build(self, genes: int) -> nn.Module:
-        """See TorchModel."""
         encoder = make_encoder(self.config.encoder, self._context().weights)
         return STNetwork(encoder, genes)
 
@@ -81,8 +82,8 @@ class STNet(TorchModel):
         pixels = torch.cat([self._some(slide, share) for slide in train]).float() / 255
         self.net.encoder.standardise(pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3)))
 
+    @override
     def batches(self, slide: Slide, rng: np.random.Generator | None) -> Iterator[Batch]:
-        """See TorchModel."""
         order = None if rng is None else rng.permutation(len(slide))
         for batch in unit_batches(slide, self.config.batch_size, order):
             patches = to_tensor(slide.patches("unit", batch.index), self.device, self.config.input_px)

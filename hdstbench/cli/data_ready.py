@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hdstbench.cli.view import View
 from hdstbench.data.card import Dataset, simulated_root
-from hdstbench.data.prepare import is_prepared, prepare_slide, prepared_folder
+from hdstbench.data.prepare import has_files, is_prepared, prepare_slide, prepared_folder
 from hdstbench.errors import MissingError
 from hdstbench.pool import run_all
 from hdstbench.simulate.cohort import Cohort, cohort_key, simulate
@@ -35,8 +35,9 @@ def have_slides(job: Job, options: Options, view: View) -> Mapping[str, Path]:
             calls = {s.id: (_portable(dataset), s, res) for s in todo}
             for done in run_all(partial(prepare_slide, everything=everything), calls):
                 advance(done)
-    elif not dataset.root.is_dir():
-        view.say(f"{dataset.root} is not there; using the slides that were prepared from it")
+    gone = [s.id for s in samples if s not in todo and not has_files(dataset, s)]
+    if gone:
+        view.say(f"the files of {', '.join(gone)} are not there; using what was prepared from them")
     return {s.id: prepared_folder(dataset, s, res, everything=everything) for s in samples}
 
 

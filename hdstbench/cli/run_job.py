@@ -131,6 +131,7 @@ def _write_tables(one: Planned, options: Options, view: View) -> Board:
         notes=card.notes,
         folds=one.job.folds(options),
         all_folds=len(one.job.split.folds),
+        kinds={cell.record.model: cell.record.kind for cell in one.cells},
         cells=tuple(str(cell.folder.relative_to(base)) for cell in one.cells),
     )
     path = base / f"{one.job.stem}.plan.json"

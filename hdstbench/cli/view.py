@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from typing_extensions import override
 
 from hdstbench.records import load_scores
 from hdstbench.report.board import Board, Row
@@ -75,24 +76,24 @@ def make_view(*, as_json: bool) -> View:
 class JsonView(View):
     """One JSON object a line on standard output."""
 
+    @override
     def say(self, line: str) -> None:
-        """See View."""
         _emit(event="message", text=line)
 
     @contextlib.contextmanager
+    @override
     def stage(self, name: str, total: int) -> Iterator[Advance]:
-        """See View."""
         _emit(event="stage", name=name, total=total)
         yield lambda part: _emit(event="part", stage=name, part=part)
 
     @contextlib.contextmanager
+    @override
     def cells(self, total: int, done: int, workers: int) -> Iterator[None]:
-        """See View."""
         _emit(event="cells", total=total, done=done, workers=workers)
         yield
 
+    @override
     def show(self, event: Event) -> None:
-        """See View."""
         extra: dict[str, object] = {}
         if event.progress:
             extra = {
@@ -104,8 +105,8 @@ class JsonView(View):
             extra = {"status": event.record.status, "error": event.record.error}
         _emit(event=event.kind, cell=event.cell.name, **extra)
 
+    @override
     def table(self, board: Board, path: Path, picture: Path | None) -> None:
-        """See View."""
         _emit(event="table", path=str(path), picture=str(picture) if picture else None)
 
 
@@ -125,13 +126,13 @@ class TextView(View):
         self.done, self.total = 0, 0
         self.began: dict[str, float] = {}
 
+    @override
     def say(self, line: str) -> None:
-        """See View."""
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
+    @override
     def stage(self, name: str, total: int) -> Iterator[Advance]:
-        """See View."""
         with _bars(self.console) as bars:
             task = bars.add_task(name, total=total)
             self._plain(f"{name} ...")
@@ -143,8 +144,8 @@ class TextView(View):
             yield advance
 
     @contextlib.contextmanager
+    @override
     def cells(self, total: int, done: int, workers: int) -> Iterator[None]:
-        """See View."""
         self.done, self.total = done, total
         if done == total:
             self.say(f"all {total} cells are there already")
@@ -157,8 +158,8 @@ class TextView(View):
             yield
         self.bars = None
 
+    @override
     def show(self, event: Event) -> None:
-        """See View."""
         assert self.bars is not None
         name = event.cell.name
         if event.kind == "started":
@@ -186,10 +187,10 @@ class TextView(View):
         if not self.console.is_terminal:
             self.say(line)
 
+    @override
     def table(self, board: Board, path: Path, picture: Path | None) -> None:
-        """See View."""
         table = Table(title=f"{board.plan.stem}: {board.plan.title}", title_justify="left")
-        heads = ("model", "pcc_gene", "95 %", "over chance", "MSE", "MAE", "skill", "pcc_bin")
+        heads = ("model", "pcc_gene", "95 %", "over shuffled", "MSE", "MAE", "skill", "pcc_bin")
         for number, head in enumerate(heads):
             table.add_column(head, justify="left" if number == 0 else "right", no_wrap=True)
         for row in board.rows:
@@ -207,7 +208,7 @@ def _row_cells(row: Row) -> tuple[str, ...]:
     name = row.model if row.kind in ("model", "variant") else f"{row.model} ({row.kind})"
     if row.pcc is None:
         return (name, "failed", *["–"] * 6)
-    over = signed(row.over_chance.value) if row.over_chance else "–"
+    over = signed(row.over_shuffled.value) if row.over_shuffled else "–"
     s = row.scores
     numbers = (f"{s['mse']:.3f}", f"{s['mae']:.3f}", signed(s["mse_skill"]), f"{s['pcc_bin']:.3f}")
     return (name, f"{row.pcc.value:.3f}", f"{row.pcc.low:.3f} to {row.pcc.high:.3f}", over, *numbers)

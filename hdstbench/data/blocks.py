@@ -31,7 +31,7 @@ def sample_blocks(squares: IntArray, units: IntArray, full: int, min_units: int,
     Returns:
         Chosen blocks, [B].
     """
-    eligible = np.flatnonzero(units >= MIN_FILL * full)
+    eligible = np.flatnonzero(units >= MIN_FILL * full)  # thinner ones are hardly tissue
     chosen = np.zeros(len(squares), bool)
     if min_units == 0:
         chosen[eligible] = True

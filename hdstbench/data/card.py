@@ -157,6 +157,7 @@ def read_card(path: Traversable) -> Card:
         DataError: If a key is unknown or missing, or values contradict each other.
     """
     card = build(Card, read_toml(path), str(path))
+    _check_scales(card, str(path))
     ids = [sample.id for sample in card.samples]
     if not ids or len(set(ids)) != len(ids):
         msg = f"{path}: {len(ids)} samples with {len(set(ids))} different ids; wanted unique ids"
@@ -169,3 +170,18 @@ def read_card(path: Traversable) -> Card:
         msg = f"{path}: no split file; wanted at least one under [splits]"
         raise DataError(msg)
     return card
+
+
+def _check_scales(card: Card, where: str) -> None:
+    problem = ""
+    if card.mpp <= 0:
+        problem = f"mpp = {card.mpp:g}, wanted um a pixel above 0"
+    elif card.reader == "spaceranger" and (card.native_um or card.patch_um):
+        problem = "native_um and patch_um are for spots; Space Ranger's bins have sizes of their own"
+    elif card.reader == "her2st" and (card.native_um <= 0 or card.patch_um <= 0):
+        problem = (
+            f"native_um = {card.native_um:g} and patch_um = {card.patch_um:g}, wanted both above 0 for spots"
+        )
+    if problem:
+        msg = f"{where}: {problem}"
+        raise DataError(msg)

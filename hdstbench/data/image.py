@@ -5,6 +5,7 @@ import os
 import threading
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,7 @@ from typing import Protocol
 import numpy as np
 import tifffile
 from PIL import Image
+from typing_extensions import override
 
 from hdstbench.arrays import FloatArray, Pixels
 from hdstbench.errors import DataError, MissingError
@@ -55,7 +57,7 @@ def open_image(path: Path) -> SlideImage:
         if path.suffix.lower() in TIFF:
             return _open_tiff(path)
         if path.suffix.lower() in FLAT:
-            return ArrayImage(_decode(path))
+            return PictureImage(path)
         return VendorImage(path)
     except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
         if isinstance(error, DataError):
@@ -108,8 +110,8 @@ def outside_share(image: SlideImage, x: FloatArray, y: FloatArray, side: float) 
     return np.asarray(np.round(1 - inside_x * inside_y / side**2, 9))
 
 
-class ArrayImage:
-    """A picture held as an array: decoded JPEG or PNG, or a memory map of an uncompressed TIFF."""
+class ArrayImage(SlideImage):
+    """A picture held as an array, such as the memory map of an uncompressed TIFF."""
 
     def __init__(self, pixels: Pixels) -> None:
         self._pixels = pixels
@@ -119,17 +121,45 @@ class ArrayImage:
         """Width and height in pixels."""
         return self._pixels.shape[1], self._pixels.shape[0]
 
+    @override
     def window(self, x: int, y: int, width: int, height: int) -> Pixels:
-        """See SlideImage."""
         return np.asarray(self._pixels[y : y + height, x : x + width])
 
 
-def _decode(path: Path) -> Pixels:
-    with warnings.catch_warnings():  # sections of 92 megapixels are normal here
+class PictureImage(SlideImage):
+    """A JPEG or PNG, which is decoded as a whole when its first pixel is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _unlimited(), Image.open(path) as image:
+            self._size = image.size
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self._size
+
+    @override
+    def window(self, x: int, y: int, width: int, height: int) -> Pixels:
+        return np.asarray(self._pixels[y : y + height, x : x + width])
+
+    @cached_property
+    def _pixels(self) -> Pixels:
+        try:
+            with _unlimited(), Image.open(self._path) as image:
+                return np.asarray(image.convert("RGB"))
+        except OSError as error:
+            msg = f"{self._path} is not a whole picture: {error}; fetch it again"
+            raise DataError(msg) from error
+
+
+@contextlib.contextmanager
+def _unlimited() -> Iterator[None]:
+    """Let Pillow open sections of 92 megapixels without a warning; beyond its error, tiles are needed."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            with Image.open(path) as image:
-                return np.asarray(image.convert("RGB"))
+            yield
         except Image.DecompressionBombError as error:
             msg = f"{error}; make it a tiled TIFF"
             raise ValueError(msg) from error
@@ -155,7 +185,7 @@ def _open_tiff(path: Path) -> SlideImage:
     raise DataError(msg)
 
 
-class TiledImage:
+class TiledImage(SlideImage):
     """The first page of a tiled TIFF; decoded tiles are kept for a while."""
 
     def __init__(self, path: Path) -> None:
@@ -171,8 +201,8 @@ class TiledImage:
         """Width and height in pixels."""
         return self._page.imagewidth, self._page.imagelength
 
+    @override
     def window(self, x: int, y: int, width: int, height: int) -> Pixels:
-        """See SlideImage."""
         out = np.empty((height, width, RGB), np.uint8)
         tall, wide = self._page.tilelength, self._page.tilewidth
         across = -(-self._page.imagewidth // wide)
@@ -211,7 +241,7 @@ class TiledImage:
         raise DataError(msg)
 
 
-class VendorImage:
+class VendorImage(SlideImage):
     """Any format that OpenSlide knows (svs, ndpi, mrxs, ...)."""
 
     def __init__(self, path: Path) -> None:
@@ -229,8 +259,8 @@ class VendorImage:
         width, height = self._slide.dimensions
         return int(width), int(height)
 
+    @override
     def window(self, x: int, y: int, width: int, height: int) -> Pixels:
-        """See SlideImage."""
         region = self._slide.read_region((x, y), 0, (width, height))
         ground = Image.new("RGB", region.size, (WHITE, WHITE, WHITE))
         ground.paste(region, mask=region.getchannel("A"))

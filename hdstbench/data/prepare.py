@@ -24,12 +24,12 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, e
 def prepared_folder(dataset: Dataset, sample: SampleCard, res: Resolution, *, everything: bool) -> Path:
     """Folder of one prepared slide; its name depends on the card and on the input files.
 
-    Where the whole data folder is not there, a slide that was prepared with the same settings is
-    taken, so that prepared data alone can be carried to another machine.
+    Where none of its files is there, a slide that was prepared with the same settings is taken, so
+    that prepared data alone can be carried to another machine.
 
     Raises:
-        MissingError: If an input file is not there and the slide is not prepared either.
-        DataError: If the data folder is not there and the slide was prepared from several states of it.
+        MissingError: If an input file is not there, and others are or the slide is not prepared either.
+        DataError: If no file is there and the slide was prepared from several states of them.
     """
     settings = _digest(
         [ENGINE, FORMAT, asdict(sample), asdict(res), dataset.card.mpp, everything, dataset.made]
@@ -39,17 +39,24 @@ def prepared_folder(dataset: Dataset, sample: SampleCard, res: Resolution, *, ev
         files = [(path.name, path.stat()) for path in _inputs(dataset, sample, res)]
     except MissingError:
         ready = sorted(place.glob(f"{sample.id}-{settings}-*/manifest.json"))
-        if dataset.root.is_dir() or not ready:
+        if not ready or has_files(dataset, sample):
             raise
         if len(ready) > 1:
             msg = (
-                f"{dataset.root} is not there, and {place} holds {len(ready)} states of {sample.id}; keep "
-                "one of them, or bring the files back"
+                f"the files of {sample.id} are not in {dataset.root}, and {place} holds {len(ready)} "
+                "states of it; keep one of them, or bring the files back"
             )
             raise DataError(msg) from None
         return ready[0].parent
     state = _digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in files])
     return place / f"{sample.id}-{settings}-{state}"
+
+
+def has_files(dataset: Dataset, sample: SampleCard) -> bool:
+    """Whether anything of a slide's own files is there."""
+    if dataset.card.reader == "her2st":
+        return any(path.exists() for path in st.file_paths(dataset.root / sample.path, sample.id))
+    return any((dataset.root / name).exists() for name in (sample.path, sample.image))
 
 
 def _digest(value: object) -> str:
@@ -86,6 +93,7 @@ def prepare_slide(dataset: Dataset, sample: SampleCard, res: Resolution, *, ever
         return folder
     part = folder.with_name(f"{folder.name}.part{os.getpid()}")
     try:
+        shutil.rmtree(part, ignore_errors=True)  # of a killed process that had this one's number
         part.mkdir(parents=True)
         _fill(part, dataset, sample, res, everything=everything)
         _publish(part, folder)

@@ -23,7 +23,6 @@ from hdstbench.errors import DataError, MissingError
 
 POSITION_COLUMNS = (
     "barcode",
-    "in_tissue",
     "array_row",
     "array_col",
     "pxl_row_in_fullres",
@@ -127,7 +126,7 @@ def _need(path: Path) -> Path:
 
 
 def _read_positions(path: Path) -> pd.DataFrame:
-    """Read the six columns by name; integer columns come unsigned and wrap, so they are widened."""
+    """Read the columns by name; integer columns come unsigned and wrap, so they are widened."""
     try:
         found = pq.read_schema(path).names
         missing = [name for name in POSITION_COLUMNS if name not in found]
@@ -141,7 +140,7 @@ def _read_positions(path: Path) -> pd.DataFrame:
     if table.isna().any(axis=None) or table["barcode"].duplicated().any():
         msg = f"{path} has empty cells or repeated barcodes; fetch it again"
         raise DataError(msg)
-    return table.astype({"array_row": np.int64, "array_col": np.int64, "in_tissue": np.int64})
+    return table.astype({"array_row": np.int64, "array_col": np.int64})
 
 
 @dataclass(frozen=True, slots=True)

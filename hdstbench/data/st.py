@@ -3,6 +3,7 @@
 Source of the layout: github.com/almaan/her2st (Andersson et al. 2021, doi 10.1038/s41467-021-26271-2).
 """
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,16 @@ def input_files(folder: Path, section: str) -> list[Path]:
     Raises:
         MissingError: If one is not there.
     """
-    names = (f"counts/{section}.tsv.gz", f"spots/{section}_selection.tsv", f"images/{section}.jpg")
-    for name in names:
-        if not (folder / name).is_file():
-            msg = f"{folder / name} is not there; wanted images/, counts/ and spots/ of her2st in {folder}"
+    for path in file_paths(folder, section):
+        if not path.is_file():
+            msg = f"{path} is not there; wanted images/, counts/ and spots/ of her2st in {folder}"
             raise MissingError(msg)
+    return file_paths(folder, section)
+
+
+def file_paths(folder: Path, section: str) -> list[Path]:
+    """Where the counts, spots and image of a section have to be."""
+    names = (f"counts/{section}.tsv.gz", f"spots/{section}_selection.tsv", f"images/{section}.jpg")
     return [folder / name for name in names]
 
 
@@ -74,7 +80,7 @@ def read_st(folder: Path, section: str) -> Sample:
 def _read_table(path: Path, index_col: int | None = None) -> pd.DataFrame:
     try:
         return pd.read_csv(path, sep="\t", index_col=index_col)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         msg = f"{path} is not a whole table: {error}"
         raise DataError(msg) from error
 

@@ -108,11 +108,12 @@ def _lone_units(sample: Sample) -> Units:
 
 
 def _bin_units(sample: Sample, base: Sample, res: Resolution, *, everything: bool) -> Units:
-    uv, grid, umi, group = _candidates(sample, base, res)
-    deep = np.flatnonzero(umi >= res.min_umi)
+    found = _candidates(sample, base, res)
+    uv, grid, group = found.uv_um, found.grid, found.group
+    deep = np.flatnonzero(found.umi >= res.min_umi)
     _need_some(sample, len(deep), res.min_umi)
     squares, block = number_cells(cell_of(uv[deep], res.block_um))
-    units = np.bincount(block, minlength=len(squares))
+    units = np.bincount(block)
     full = round((res.block_um / res.unit.side_um) ** 2)
     name = f"{sample.id}/{res.name}"
     sampled = sample_blocks(squares, units, full, 0 if everything else res.min_units, name)
@@ -124,7 +125,7 @@ def _bin_units(sample: Sample, base: Sample, res: Resolution, *, everything: boo
             f"{res.min_umi} UMI (the best has {most:.0%}); too shallow for {res.name}, try a coarser --res"
         )
         raise DataError(msg)
-    used = sampled | (window >= 0)
+    used, thin = sampled | (window >= 0), units < MIN_FILL * full
     keep = used[block]
     order = np.lexsort((grid[deep, 1], grid[deep, 0], block))
     order = order[keep[order]]
@@ -140,25 +141,41 @@ def _bin_units(sample: Sample, base: Sample, res: Resolution, *, everything: boo
         window=window[block[order]],
         counts=_gather(sample, group, rows),
         left_out={
+            f"less than {MIN_TISSUE:.0%} in tissue": found.partial,
             f"below {res.min_umi} UMI": len(uv) - len(deep),
-            "in blocks not drawn": len(deep) - len(rows),
+            f"in blocks filled below {MIN_FILL:.0%}": int(units[~used & thin].sum()),
+            "in blocks not drawn": int(units[~used & ~thin].sum()),
+            "in dense windows only": int(units[used & ~sampled].sum()),
         },
     )
 
 
-def _candidates(
-    sample: Sample, base: Sample, res: Resolution
-) -> tuple[FloatArray, IntArray, IntArray, IntArray | None]:
-    """Places, grid, library sizes, and for summed units the group of each bin of `sample`."""
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """Units before any is left out: places, grid, library sizes.
+
+    For summed units `group` is the unit of each bin of the sample, -1 for none, and `partial` counts
+    the squares that lie too little in tissue to be one.
+    """
+
+    uv_um: FloatArray
+    grid: IntArray
+    umi: IntArray
+    group: IntArray | None = None
+    partial: int = 0
+
+
+def _candidates(sample: Sample, base: Sample, res: Resolution) -> _Candidates:
     umi = totals(sample.counts)
     if res.unit.side_um != SPOT.side_um:
-        return array_um(sample), sample.grid, umi, None
+        return _Candidates(array_um(sample), sample.grid, umi)
     squares, group = number_cells(cell_of(array_um(sample), SPOT.side_um))
     whole = tissue_share(base, squares, SPOT.side_um) >= MIN_TISSUE
     group = np.where(whole, np.cumsum(whole) - 1, -1)[group]
     summed = np.bincount(group[group >= 0], umi[group >= 0], minlength=int(whole.sum()))
     squares = squares[whole]
-    return centre_of(squares, SPOT.side_um), squares, summed.astype(np.int64), group
+    centre = centre_of(squares, SPOT.side_um)
+    return _Candidates(centre, squares, summed.astype(np.int64), group, int((~whole).sum()))
 
 
 def _gather(sample: Sample, group: IntArray | None, rows: IntArray) -> CSR:

@@ -6,6 +6,9 @@ import numpy as np
 
 from hdstbench.arrays import FloatArray, IntArray
 
+CONSTANT = 1e-6
+"""Share of a gene's variance on the slide below which blocks are constant; stored sums are float32."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
@@ -19,6 +22,8 @@ class Moments:
         mm: Sum of m squared.
         pm: Sum of p m.
         ad: Sum of |prediction - measurement|, not centred.
+        mean_p: The slide's mean of the prediction, which p was centred by, [G].
+        mean_m: The slide's mean of the measurement.
     """
 
     n: FloatArray
@@ -28,6 +33,8 @@ class Moments:
     mm: FloatArray
     pm: FloatArray
     ad: FloatArray
+    mean_p: FloatArray
+    mean_m: FloatArray
 
 
 def block_moments(predicted: FloatArray, measured: FloatArray, block: IntArray) -> Moments:
@@ -54,6 +61,8 @@ def block_moments(predicted: FloatArray, measured: FloatArray, block: IntArray) 
         mm=summed(m * m),
         pm=summed(p * m),
         ad=summed(np.abs(predicted.astype(np.float64) - measured)),
+        mean_p=predicted.mean(axis=0, dtype=np.float64),
+        mean_m=measured.mean(axis=0, dtype=np.float64),
     )
 
 
@@ -72,14 +81,15 @@ def correlation_of(weights: FloatArray, moments: Moments) -> FloatArray:
         moments: Of one slide.
 
     Returns:
-        float64 [R, G]; 0 where the prediction is constant, NaN where the measurement is.
+        float64 [R, G]; 0 where the prediction is constant, NaN where the measurement is, constant
+        meaning less than a millionth of its variance on the whole slide.
     """
     n = (weights @ moments.n)[:, None]
     p, m = weights @ moments.p / n, weights @ moments.m / n
-    var_p = np.maximum(weights @ moments.pp / n - p * p, 0)
-    var_m = np.maximum(weights @ moments.mm / n - m * m, 0)
+    var_p, var_m = weights @ moments.pp / n - p * p, weights @ moments.mm / n - m * m
     cov = weights @ moments.pm / n - p * m
-    norm = np.sqrt(var_p * var_m)
+    flat_p = var_p <= CONSTANT * moments.pp.sum(axis=0) / moments.n.sum()
+    flat_m = var_m <= CONSTANT * moments.mm.sum(axis=0) / moments.n.sum()
     with np.errstate(divide="ignore", invalid="ignore"):
-        r = np.clip(cov / norm, -1, 1)
-    return np.where(var_m <= 0, np.nan, np.where(norm <= 0, 0.0, r))
+        r = np.clip(cov / np.sqrt(var_p * var_m), -1, 1)
+    return np.where(flat_m, np.nan, np.where(flat_p, 0.0, r))

@@ -24,6 +24,7 @@ class Labels:
     _columns: IntArray = field(repr=False)
     _rows: Mapping[str, IntArray] = field(repr=False)
     _target: Target = field(repr=False)
+    _coarse: dict[str, tuple[FloatArray, BoolArray]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(
@@ -71,9 +72,14 @@ class Labels:
 
     def coarse(self, level: str) -> tuple[FloatArray, BoolArray]:
         """Targets of a coarser level, float32 [M, G], and which units may be used as such, [M]."""
-        matrix, library = self._of(level)
-        valid = load_arrays(self._folder / f"{level}.npz")["target"][self._rows[level]]
-        return self._target.from_counts(matrix.toarray(), library), np.asarray(valid & (library > 0))
+        if level not in self._coarse:
+            matrix, library = self._of(level)
+            valid = load_arrays(self._folder / f"{level}.npz")["target"][self._rows[level]]
+            values = self._target.from_counts(matrix.toarray(), library)
+            self._coarse[level] = (values, np.asarray(valid & (library > 0)))
+            for array in self._coarse[level]:
+                array.setflags(write=False)
+        return self._coarse[level]
 
     def expected(self) -> FloatArray | None:
         """Expected share of each gene in each unit of a simulated slide, [N, G]; None elsewhere.

@@ -100,8 +100,9 @@ def _headline(slide: Slide, folder: Path) -> Slide:
 
 
 def data_hash(split: Split, number: int, folders: Mapping[str, Path]) -> str:
-    """Hash of the content of every prepared slide that a fold depends on."""
+    """Hash of the content and the patient of every prepared slide that a fold depends on."""
     names = (*split.train_of(number), *split.folds[number].test)
-    content = [(n, load_manifest(folders[n]).pixels, load_manifest(folders[n]).labels) for n in names]
+    slides = [load_manifest(folders[name]) for name in names]
+    content = [(s.slide, s.patient, s.pixels, s.labels) for s in slides]
     genes = sorted(load_manifest(folders[name]).labels for name in split.slides)
     return hashlib.sha256(json.dumps([content, genes]).encode()).hexdigest()[:12]

@@ -1,21 +1,29 @@
 """Gather the records of one job into the rows of its table: a pure function of stored files."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from hdstbench.arrays import BoolArray, FloatArray
+from hdstbench.arrays import FloatArray
 from hdstbench.errors import DataError
-from hdstbench.metrics.moments import Moments
-from hdstbench.records import Record, SlideScores, load_json, load_moments, load_record, load_scores
+from hdstbench.records import (
+    GeneSums,
+    Record,
+    SlideScores,
+    load_json,
+    load_moments,
+    load_record,
+    load_scores,
+    scores_version,
+)
 from hdstbench.stats.blocks import MIN_BLOCKS
 from hdstbench.stats.bootstrap import Interval, SlideMoments, interval, mean_over, paired, resampled_pcc
 from hdstbench.strict import build
 
 REFERENCE = "shuffled-ridge"
-"""Every row is compared with what chance reaches."""
+"""Every row is compared with what is learnt from shuffled labels."""
 METRICS = ("pcc_gene", "pcc_gene_hvg50", "pcc_bin", "mse", "mae", "mse_skill")
 
 
@@ -29,6 +37,7 @@ class Plan:
         split_title: Of the split.
         simulated: Whether the data is.
         command: What was typed.
+        kinds: Every model that was asked for, and what kind it is.
         folds: Those that were asked for, of `all_folds`.
         cells: Folders of the cells, relative to the plan.
     """
@@ -43,6 +52,7 @@ class Plan:
     notes: str = ""
     folds: tuple[int, ...] = ()
     all_folds: int = 0
+    kinds: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +61,11 @@ class Row:
 
     Attributes:
         pcc: pcc_gene with its interval over these patients.
-        over_chance: Paired difference to shuffled-ridge; None for itself, or if that is missing.
+        over_shuffled: Paired difference to shuffled-ridge; None for itself, or if that is missing.
         scores: Every metric, meaned over slides, patients and seeds.
         by_patient: pcc_gene of each patient.
-        constant: Pairs of gene and slide that the model predicts as constant; they count as 0.
+        constant: Pairs of gene and slide that the model predicts as constant, which count as 0; of
+            several seeds the mean.
         seed_sd: Standard deviation of pcc_gene over seeds; NaN with one seed.
         failed: Cells that are not whole, with the reason.
         cost: Seconds, memory and parameters.
@@ -65,7 +76,7 @@ class Row:
     encoder: str
     flags: tuple[str, ...]
     pcc: Interval | None
-    over_chance: Interval | None
+    over_shuffled: Interval | None
     scores: dict[str, float]
     by_patient: dict[str, float]
     constant: int
@@ -94,7 +105,8 @@ class Board:
 class _Cell:
     record: Record
     scores: tuple[SlideScores, ...]
-    moments: dict[str, tuple[Moments, BoolArray]]
+    moments: dict[str, GeneSums]
+    version: int = 0
 
 
 def load_plan(path: Path) -> Plan:
@@ -118,12 +130,17 @@ def load_board(path: Path) -> Board:
         msg = f"{path}: none of its {len(plan.cells)} cells was run"
         raise DataError(msg)
     good = [cell for cell in cells if cell.record.status == "ok"]
+    versions = sorted({cell.version for cell in good})
+    if len(versions) > 1:
+        msg = f"{path}: its scores are of versions {versions}, which must not be mixed; run its command again"
+        raise DataError(msg)
     samples = {
         model: _samples(members)
         for model, members in _by_model(good).items()
         if len(members) == _planned(plan, model)
     }
     rows = [_row(model, members, samples, plan) for model, members in _by_model(cells).items()]
+    rows += [_absent(model, plan) for model in plan.kinds if model not in _by_model(cells)]
     slides = {s.slide: s for cell in reversed(good) for s in cell.scores}
     return Board(
         plan=plan,
@@ -143,7 +160,7 @@ def _load(folder: Path) -> _Cell:
     record = load_record(folder)
     if record.status != "ok":
         return _Cell(record, (), {})
-    return _Cell(record, load_scores(folder), load_moments(folder))
+    return _Cell(record, load_scores(folder), load_moments(folder), scores_version(folder))
 
 
 def _by_model(cells: Sequence[_Cell]) -> dict[str, list[_Cell]]:
@@ -165,8 +182,13 @@ def _samples(cells: Sequence[_Cell]) -> FloatArray:
     by_seed: dict[int, list[SlideMoments]] = {}
     for cell in cells:
         for scores in cell.scores:
-            moments, scored = cell.moments[scores.slide]
-            part = SlideMoments(slide=scores.slide, patient=scores.patient, moments=moments, scored=scored)
+            sums = cell.moments[scores.slide]
+            part = SlideMoments(
+                slide=scores.slide,
+                patient=scores.patient,
+                moments=sums.moments,
+                scored=sums.scored & sums.mean250,
+            )
             by_seed.setdefault(cell.record.seed, []).append(part)
     return np.asarray(np.mean([resampled_pcc(slides) for slides in by_seed.values()], axis=0))
 
@@ -186,13 +208,31 @@ def _row(model: str, cells: Sequence[_Cell], samples: Mapping[str, FloatArray], 
         encoder=record.encoder,
         flags=tuple(sorted({flag for cell in cells for flag in cell.record.flags})),
         pcc=interval(samples[model]) if whole else None,
-        over_chance=paired(samples[model], chance) if chance is not None else None,
+        over_shuffled=paired(samples[model], chance) if chance is not None else None,
         scores=_means(cells) if whole else {},
         by_patient=_patients(cells) if whole else {},
-        constant=sum(s.constant for cell in cells for s in cell.scores),
+        constant=round(sum(s.constant for cell in cells for s in cell.scores) / len(_seeds(cells))),
         seed_sd=float(np.std(seeds, ddof=1)) if len(seeds) > 1 else float("nan"),
         failed=tuple(failed),
         cost=_cost(cells),
+    )
+
+
+def _absent(model: str, plan: Plan) -> Row:
+    """A model of which no cell was run."""
+    return Row(
+        model=model,
+        kind=plan.kinds[model],
+        encoder="",
+        flags=(),
+        pcc=None,
+        over_shuffled=None,
+        scores={},
+        by_patient={},
+        constant=0,
+        seed_sd=float("nan"),
+        failed=(f"none of its {_planned(plan, model)} cells was run",),
+        cost={},
     )
 
 

@@ -1,6 +1,7 @@
 """Write a board as markdown, CSV and JSON; the score table holds nothing that depends on time."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,11 +20,12 @@ FLAGS = {
 MEANING = """\
 `pcc_gene`: correlation over units, for each gene of a slide, then the mean over genes, slides of a
 patient, and patients. In brackets: 95 % block bootstrap over **these patients** with the trained
-models as they are; it says nothing about new patients. `constant`: pairs of
-gene and slide without any variation in the prediction, which count as 0. `over chance`: paired difference to
-`shuffled-ridge` on the same resamples. `hvg50`: `pcc_gene` over the 50 most variable genes of the
-training slides. `skill`: 1 - squared error / that of the training mean. `pcc_bin`: correlation over
-genes within a unit, the MagNet paper's PCC; look at what `mean`, which sees no image, gets on it."""
+models as they are; it says nothing about new patients. `over shuffled`: paired difference to
+`shuffled-ridge`, which is fitted to shuffled labels, on the same resamples. `hvg50`: `pcc_gene` over the
+50 most variable genes of the training slides. `skill`: 1 - squared error / that of the training mean.
+`pcc_bin`: correlation over genes within a unit, the MagNet paper's PCC; look at what `mean`, which sees
+no image, gets on it. `constant`: pairs of gene and slide without any variation in the prediction, which
+count as 0."""
 
 
 def write_board(board: Board, folder: Path) -> Path:
@@ -39,8 +41,8 @@ def write_board(board: Board, folder: Path) -> Path:
     (folder / f"{stem}-cost.md").write_text(render_cost(board), encoding="utf-8")
     frame(board).to_csv(folder / f"{stem}.csv", index=False, float_format="%.6f", lineterminator="\n")
     rows = [_plain(row) for row in board.rows]
-    text = json.dumps({"plan": board.plan.stem, "rows": rows}, indent=1, sort_keys=True)
-    (folder / f"{stem}.json").write_text(text.replace("NaN", "null") + "\n", encoding="utf-8")
+    text = json.dumps({"plan": board.plan.stem, "rows": rows}, indent=1, sort_keys=True, allow_nan=False)
+    (folder / f"{stem}.json").write_text(text + "\n", encoding="utf-8")
     return table
 
 
@@ -52,7 +54,7 @@ def _plain(row: Row) -> dict[str, object]:
 
 def _rounded(value: object) -> object:
     if isinstance(value, float):
-        return round(value, 6)
+        return None if math.isnan(value) else round(value, 6)
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     return value
@@ -77,7 +79,7 @@ def _score_table(board: Board) -> str:
         "model",
         "pcc_gene ↑",
         "95 %",
-        "over chance",
+        "over shuffled",
         "hvg50 ↑",
         "MSE ↓",
         "MAE ↓",
@@ -103,7 +105,7 @@ def _score_cells(row: Row) -> tuple[str, ...]:
     return (
         f"{row.pcc.value:.3f}{spread}",
         _limits(row.pcc),
-        _difference(row.over_chance),
+        _difference(row.over_shuffled),
         f"{s['pcc_gene_hvg50']:.3f}",
         f"{s['mse']:.3f}",
         f"{s['mae']:.3f}",
@@ -190,7 +192,7 @@ def _flag_notes(board: Board) -> str:
 def render_cost(board: Board) -> str:
     """Time and memory as markdown; they differ from run to run."""
     lines = []
-    for row in board.rows:
+    for row in (row for row in board.rows if row.cost):
         c = row.cost
         lines.append(
             (
@@ -218,9 +220,9 @@ def frame(board: Board) -> pd.DataFrame:
     for row in board.rows:
         values: dict[str, object] = {"model": row.model, "kind": row.kind, "encoder": row.encoder}
         values |= {metric: row.scores.get(metric) for metric in METRICS}
-        for name, interval in (("pcc_gene", row.pcc), (f"over_{REFERENCE}", row.over_chance)):
+        for name, interval in (("pcc_gene", row.pcc), (f"over_{REFERENCE}", row.over_shuffled)):
             values[f"{name}_low"] = interval.low if interval else None
             values[f"{name}_high"] = interval.high if interval else None
-        values |= {f"over_{REFERENCE}": row.over_chance.value if row.over_chance else None}
+        values |= {f"over_{REFERENCE}": row.over_shuffled.value if row.over_shuffled else None}
         rows.append(values | {"flags": " ".join(row.flags), "failed": "; ".join(row.failed)})
     return pd.DataFrame(rows)

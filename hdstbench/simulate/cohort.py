@@ -66,8 +66,10 @@ def simulate(cohort: Cohort, out: Path, report: Callable[[str], None] = lambda _
         raise DataError(msg)
     part = out.with_name(out.name + f".part{os.getpid()}")
     try:
+        shutil.rmtree(part, ignore_errors=True)  # of a killed process that had this one's number
         _write(cohort, part, report)
-        part.rename(out)
+        if not out.exists():  # else another run was first
+            part.rename(out)
     except OSError as error:
         msg = f"{out} could not be written ({error}); nothing is kept; free space, or choose another folder"
         raise DataError(msg) from error

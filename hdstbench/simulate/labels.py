@@ -14,6 +14,8 @@ from hdstbench.simulate.tissue import STEP_UM, smooth_field
 BIN_UM = 8.0
 MIN_FILL = 0.15
 """Share of labelled bins around a place from which on it is tissue."""
+MIN_WINDOW = 0.25
+"""Share of a slide's bins that have to be labelled."""
 COLUMNS = ("barcode", "DeconvolutionLabel1")
 WORDS = {
     "stem": ("tumor", "epithelial", "neuroendocrine", "tuft"),
@@ -59,13 +61,25 @@ def _type_of(label: str) -> int:
     return next((NAMES.index(k) for k, words in WORDS.items() if any(w in low for w in words)), -1)
 
 
-def tissue_from_labels(grid: IntArray, width_um: float, height_um: float, rng: np.random.Generator) -> Tissue:
-    """Put one cell of the labelled type into each bin of the best-filled window of the grid.
+def tissue_from_labels(
+    grid: IntArray, size_um: tuple[float, float], index: int, rng: np.random.Generator
+) -> Tissue:
+    """Put one cell of the labelled type into each bin of a well-filled window of the grid.
 
     The type of a bin is real, as is which types lie side by side; the place of a nucleus within
     its bin, its look and all expression are simulated.
+
+    Args:
+        grid: Type of each bin, -1 for none, [rows, cols].
+        size_um: Width and height of the section.
+        index: Which slide of the cohort; each takes a window of its own.
+        rng: Draws what is simulated.
+
+    Raises:
+        DataError: If the grid has no such window left.
     """
-    window = _best_window(grid >= 0, int(height_um / BIN_UM), int(width_um / BIN_UM))
+    width_um, height_um = size_um
+    window = _window(grid >= 0, int(height_um / BIN_UM), int(width_um / BIN_UM), index)
     kinds = grid[window]
     row, col = np.nonzero(kinds >= 0)
     jitter = rng.uniform(-2.5, 2.5, (2, len(row)))
@@ -79,7 +93,8 @@ def tissue_from_labels(grid: IntArray, width_um: float, height_um: float, rng: n
     return Tissue(step_um=STEP_UM, region=region, zone=zone, hidden=hidden, cells=cells)
 
 
-def _best_window(filled: BoolArray, rows: int, cols: int) -> tuple[slice, slice]:
+def _window(filled: BoolArray, rows: int, cols: int, index: int) -> tuple[slice, slice]:
+    """The best-filled window that overlaps none of the `index` better ones."""
     if rows > filled.shape[0] or cols > filled.shape[1]:
         msg = (
             f"the label grid has {filled.shape[0]} x {filled.shape[1]} bins of 8 um, the slide needs "
@@ -88,8 +103,16 @@ def _best_window(filled: BoolArray, rows: int, cols: int) -> tuple[slice, slice]
         raise DataError(msg)
     total = np.pad(filled.astype(np.int64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     count = total[rows:, cols:] - total[:-rows, cols:] - total[rows:, :-cols] + total[:-rows, :-cols]
-    top, left = np.unravel_index(int(count.argmax()), count.shape)
-    return slice(int(top), int(top) + rows), slice(int(left), int(left) + cols)
+    for number in range(index + 1):
+        top, left = (int(i) for i in np.unravel_index(int(count.argmax()), count.shape))
+        if count[top, left] < MIN_WINDOW * rows * cols:
+            msg = (
+                f"the label grid has room for {number} slides of {rows} x {cols} bins that do not overlap; "
+                "choose a smaller --size-mm or fewer --slides"
+            )
+            raise DataError(msg)
+        count[max(0, top - rows + 1) : top + rows, max(0, left - cols + 1) : left + cols] = -1
+    return slice(top, top + rows), slice(left, left + cols)
 
 
 def _regions(kinds: IntArray, shape: tuple[int, int]) -> IntArray:

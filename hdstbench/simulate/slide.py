@@ -91,7 +91,8 @@ def grow_section(plan: SlidePlan) -> Section:
     frame = place(plan.size_mm, plan.index)
     rng = stream("simulate", VERSION, "tissue", plan.seed, plan.name)
     if plan.labels:
-        tissue = tissue_from_labels(read_labels(Path(plan.labels)), frame.width_um, frame.height_um, rng)
+        size = (frame.width_um, frame.height_um)
+        tissue = tissue_from_labels(read_labels(Path(plan.labels)), size, plan.index, rng)
     else:
         tissue = grow(frame.width_um, frame.height_um, rng)
     genes = gene_model(plan.seed, plan.signal)

@@ -46,13 +46,15 @@ def resampled_pcc(slides: Sequence[SlideMoments], resamples: int = RESAMPLES) ->
     """`pcc_gene` of a model on the data and on each resample, [1 + R].
 
     Genes are averaged first, then slides of a patient, then patients. A gene whose measurement is
-    constant in a resample counts as 0 there.
+    constant in a resample leaves it, for every model alike.
     """
     of_patient: dict[str, list[FloatArray]] = {}
     for slide in slides:
         weights = slide_weights(slide.slide, len(slide.moments.n), resamples)
         r = correlation_of(weights, slide.moments)[:, slide.scored]
-        of_patient.setdefault(slide.patient, []).append(np.nan_to_num(r).mean(axis=1))
+        varies = ~np.isnan(r)
+        mean = np.where(varies, r, 0).sum(axis=1) / np.maximum(varies.sum(axis=1), 1)
+        of_patient.setdefault(slide.patient, []).append(mean)
     return np.asarray(np.mean([np.mean(values, axis=0) for values in of_patient.values()], axis=0))
 
 

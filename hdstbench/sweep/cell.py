@@ -20,7 +20,16 @@ from hdstbench.plugins.plugin import Progress, RunContext
 from hdstbench.plugins.registry import load_model
 from hdstbench.protocol.splits import Split
 from hdstbench.protocol.task import Fold, Task, open_fold
-from hdstbench.records import SCORES, Record, Status, load_json, load_record, save_json, save_moments
+from hdstbench.records import (
+    SCORES,
+    SCORES_FILE,
+    Record,
+    Status,
+    load_record,
+    save_json,
+    save_moments,
+    scores_version,
+)
 from hdstbench.sweep import oracle
 from hdstbench.sweep.device import is_out_of_memory, peak_device_mb, reset_device_peak
 from hdstbench.sweep.memory import peak_host_mb, reset_peak
@@ -85,22 +94,22 @@ def finish(cell: Cell, part: Path, record: Record) -> None:
 
 
 def is_fitted(cell: Cell) -> bool:
-    """Whether the cell's folder holds good predictions of this very cell."""
-    if not (cell.folder / "record.json").is_file():
+    """Whether the cell's folder holds predictions of this very cell, scored or not."""
+    if not ((cell.folder / PREDICTIONS).is_file() and (cell.folder / "record.json").is_file()):
         return False
-    record = load_record(cell.folder)
-    kept = (cell.folder / PREDICTIONS).is_file()
-    return kept and record.status == "ok" and record.key == cell.record.key
+    return load_record(cell.folder).key == cell.record.key
 
 
 def is_done(cell: Cell) -> bool:
     """Whether there is nothing to do: it is fitted, and scored by the scores of this version."""
-    return is_fitted(cell) and load_json(cell.folder / "scores.json")["version"] == SCORES
+    if not is_fitted(cell) or load_record(cell.folder).status != "ok":
+        return False
+    return scores_version(cell.folder) == SCORES
 
 
 def _attempt(cell: Cell, part: Path, report: Callable[[Progress], None]) -> Record:
     """Fit, predict and score; or only score, if the predictions are there already."""
-    started = time.perf_counter()
+    started, record = time.perf_counter(), cell.record
     reset_peak()
     reset_device_peak(cell.record.device)
     try:
@@ -109,13 +118,15 @@ def _attempt(cell: Cell, part: Path, report: Callable[[Progress], None]) -> Reco
             record, predictions = load_record(cell.folder), _stored(cell)
         else:
             record, predictions = _fit(cell, fold, part, report)
+        record = dataclasses.replace(record, status="ok", error="")
+        _save_predictions(part, fold, predictions)  # first: they outlive scores that fail
         report(Progress(share=1.0, stage="scoring"))
-        _save(part, fold, predictions, score_fold(fold, predictions))
+        _save_scores(part, fold, score_fold(fold, predictions))
     except (Exception, SystemExit) as caught:  # a model may even try to leave
         traceback.print_exc()
         error = f"{type(caught).__name__}: {' '.join(str(caught).split())}"[:500]
         status: Status = "oom" if is_out_of_memory(caught) else "failed"
-        record = dataclasses.replace(cell.record, status=status, error=error)
+        record = dataclasses.replace(record, status=status, error=error)
     return dataclasses.replace(
         record,
         seconds={"total": round(time.perf_counter() - started, 3), **record.seconds},
@@ -128,7 +139,7 @@ def _fit(
 ) -> tuple[Record, dict[str, FloatArray]]:
     """Fit the cell's model and predict every test slide."""
     if cell.record.kind == ORACLE:
-        return dataclasses.replace(cell.record, status="ok"), oracle.attainable(fold)
+        return cell.record, oracle.attainable(fold)
     context = RunContext(
         seed=cell.record.seed,
         device=cell.record.device,
@@ -148,7 +159,6 @@ def _fit(
     }
     record = dataclasses.replace(
         cell.record,
-        status="ok",
         seconds={"fit": round(fitted - started, 3), "predict": round(time.perf_counter() - fitted, 3)},
         parameters=int(getattr(model, "parameters", 0)),
         peak_host_mb=peak_host_mb(),
@@ -168,12 +178,15 @@ def load_prediction(folder: Path, slide: str) -> FloatArray:
         return np.asarray(file[SLIDE + slide])
 
 
-def _save(part: Path, fold: Fold, predictions: dict[str, FloatArray], scores: FoldScores) -> None:
+def _save_predictions(part: Path, fold: Fold, predictions: dict[str, FloatArray]) -> None:
     named = {SLIDE + slide: values for slide, values in predictions.items()}
     np.savez(part / PREDICTIONS, genes=np.array(fold.panel.genes), **named)  # type: ignore[arg-type]
+
+
+def _save_scores(part: Path, fold: Fold, scores: FoldScores) -> None:
     scores.per_gene.to_parquet(part / "per_gene.parquet", index=False)
     save_moments(part / "moments.npz", scores.moments)
-    save_json(part / "scores.json", {"version": SCORES, "panel": fold.panel.hash, "slides": scores.slides})
+    save_json(part / SCORES_FILE, {"version": SCORES, "panel": fold.panel.hash, "slides": scores.slides})
 
 
 @contextlib.contextmanager
@@ -193,7 +206,9 @@ def config_toml(config: Any) -> str:  # noqa: ANN401 - any plugin's configuratio
 
 def _table(values: Mapping[str, Any], name: str) -> str:
     plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
-    lines = [f"{key} = {json.dumps(value)}\n" for key, value in plain.items() if value is not None]
+    lines = [
+        f"{key} = {json.dumps(value, default=str)}\n" for key, value in plain.items() if value is not None
+    ]
     head = f"\n[{name}]\n" if name else ""
     inner = [_table(values[key], f"{name}.{key}" if name else key) for key in values if key not in plain]
     return head + "".join(lines) + "".join(inner)

@@ -12,11 +12,6 @@ ATTAINABLE = "attainable"
 SUMMED = 30.0
 
 
-def has_truth(fold: Fold) -> bool:
-    """Whether every test slide is simulated, so that its expected counts are known."""
-    return all(test.slide.need_labels().expected() is not None for test in fold.test)
-
-
 def attainable(fold: Fold) -> dict[str, FloatArray]:
     """Predict each unit's expected target from its true rates and its own library size.
 

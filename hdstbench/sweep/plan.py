@@ -56,7 +56,7 @@ def plan_job(dataset: Dataset, resolution: str, options: Options) -> Job:
     findings = audit_split(split, {s.id: s.patient for s in dataset.card.samples})
     errors = [f.message for f in findings if f.severity == "error"]
     if errors:
-        msg = f"split {split.name} of {dataset.card.name} leaks: {errors[0]}; mend it or declare leaky = true"
+        msg = f"split {split.name} of {dataset.card.name}: {errors[0]}; mend it or declare it leaky"
         raise DataError(msg)
     bad = [fold for fold in options.folds if not 0 <= fold < len(split.folds)]
     if bad:
@@ -118,7 +118,7 @@ def _record(job: Job, setting: Setting, options: Options, draw: _Draw) -> Record
     """What is known of a cell before it runs; its key hashes all that changes its predictions."""
     key = [ENGINE, *setting.key(), job.task.hash, dataclasses.asdict(draw), options.precision]
     return Record(
-        key=hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16],
+        key=hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16],
         model=setting.name,
         kind=setting.kind,
         recipe=job.recipe,

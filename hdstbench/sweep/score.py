@@ -8,10 +8,10 @@ import pandas as pd
 from hdstbench.arrays import BoolArray, FloatArray, IntArray
 from hdstbench.metrics.correlation import pearson_per_gene, pearson_per_unit
 from hdstbench.metrics.error import mae, mse, mse_skill
-from hdstbench.metrics.moments import Moments, block_moments
+from hdstbench.metrics.moments import block_moments
 from hdstbench.protocol.slide import Slide
 from hdstbench.protocol.task import Fold
-from hdstbench.records import SlideScores
+from hdstbench.records import GeneSums, SlideScores
 from hdstbench.stats.blocks import residual_range, widest_blocks
 
 MIN_NONZERO = 20
@@ -24,7 +24,7 @@ class FoldScores:
 
     slides: tuple[SlideScores, ...]
     per_gene: pd.DataFrame
-    moments: dict[str, tuple[Moments, BoolArray]]
+    moments: dict[str, GeneSums]
 
 
 def score_fold(fold: Fold, predictions: dict[str, FloatArray]) -> FoldScores:
@@ -53,14 +53,14 @@ def scored_genes(measured: FloatArray) -> BoolArray:
 
 def _score_slide(
     fold: Fold, view: Slide, predicted: FloatArray
-) -> tuple[SlideScores, pd.DataFrame, tuple[Moments, BoolArray]]:
+) -> tuple[SlideScores, pd.DataFrame, GeneSums]:
     measured = view.need_labels().target()
     usable = scored_genes(measured)
     r = pearson_per_gene(predicted, measured)
     constant = np.isnan(r) & usable
     r = np.where(usable, np.nan_to_num(r), np.nan)
     main = fold.panel.mean250
-    used, scored = main[usable[main]], usable[main]
+    used = main[usable[main]]
     p, m = predicted[:, used], measured[:, used]
     block, width = _bootstrap_blocks(view)
     hvg = fold.panel.hvg50[usable[fold.panel.hvg50]]
@@ -68,7 +68,6 @@ def _score_slide(
         slide=view.id,
         patient=view.patient,
         units=len(view),
-        units_left_out={},
         genes=len(used),
         genes_left_out=len(main) - len(used),
         constant=int(constant[used].sum()),
@@ -83,8 +82,19 @@ def _score_slide(
         blocks=int(block.max()) + 1,
         block_um=width,
     )
-    sums = block_moments(predicted[:, main], measured[:, main], block)
-    return scores, _gene_table(fold, view, predicted, measured, r), (sums, scored)
+    sums = GeneSums(
+        moments=block_moments(predicted, measured, block),
+        scored=usable,
+        mean250=_mask(main, len(usable)),
+        hvg50=_mask(fold.panel.hvg50, len(usable)),
+    )
+    return scores, _gene_table(fold, view, predicted, measured, r), sums
+
+
+def _mask(members: IntArray, count: int) -> BoolArray:
+    out = np.zeros(count, bool)
+    out[members] = True
+    return out
 
 
 def _mean(values: FloatArray) -> float:

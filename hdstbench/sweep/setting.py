@@ -1,4 +1,4 @@
-"""A model as it is set for a sweep: recipe, encoder, weights, all checked before any work."""
+"""A model as it is set for a sweep: recipe, encoder and weights, found before any work."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hdstbench import __version__
-from hdstbench.errors import MissingError
+from hdstbench.errors import DataError, MissingError
 from hdstbench.plugins.plugin import AnyPlugin
 from hdstbench.plugins.registry import found, load_model, origin, source_hash
 from hdstbench.plugins.weights import NONE, Weights, find_weights
@@ -65,6 +65,7 @@ def set_models(models: Sequence[str], recipe: str, options: Options) -> list[Set
 
     Raises:
         MissingError: If a model has no such recipe, or weights are not there.
+        DataError: If a recipe is no dataclass.
     """
     return [_set(load_model(name), recipe, options) for name in models]
 
@@ -74,6 +75,10 @@ def _set(plugin: AnyPlugin, recipe: str, options: Options) -> Setting:
         msg = f"model {plugin.name} has no recipe {recipe!r}; it has {', '.join(plugin.recipes)}"
         raise MissingError(msg)
     config, weights, flags = plugin.recipes[recipe], NONE, []
+    if not hasattr(config, "__dataclass_fields__"):
+        kind = type(config).__name__
+        msg = f"recipe {recipe!r} of model {plugin.name} is a {kind}, wanted a frozen dataclass"
+        raise DataError(msg)
     if hasattr(config, "encoder"):
         if options.encoder:
             config = dataclasses.replace(config, encoder=options.encoder)

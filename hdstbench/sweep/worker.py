@@ -68,17 +68,22 @@ def _serve(pipe: "Connection[Progress | Record, Cell | None]") -> None:
         while (cell := pipe.recv()) is not None:
             try:
                 record = run_cell(cell, _reporter(pipe))
-            except BrokenPipeError:
-                raise
             except OSError as error:  # the cell's folder cannot be written
                 record = replace(cell.record, status="failed", error=f"{cell.folder}: {error}")
             pipe.send(record)
-    except (EOFError, KeyboardInterrupt, BrokenPipeError):
+    except (EOFError, KeyboardInterrupt, BrokenPipeError, _Alone):
         return  # the main process is gone or stops everything
+
+
+class _Alone(BaseException):
+    """Nobody listens any more; a model's own `except Exception` must not keep the cell going."""
 
 
 def _reporter(pipe: "Connection[Progress | Record, Cell | None]") -> Callable[[Progress], None]:
     def report(progress: Progress) -> None:
-        pipe.send(progress)
+        try:
+            pipe.send(progress)
+        except BrokenPipeError as error:
+            raise _Alone from error
 
     return report

@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from hdstbench import ENGINE
 from hdstbench.arrays import FloatArray, IntArray
 from hdstbench.plugins.plugin import Progress, RunContext
 from hdstbench.protocol.slide import Slide
@@ -20,7 +22,6 @@ from hdstbench.torchkit.batch import to_tensor
 from hdstbench.torchkit.encoders import Encoder, make_encoder
 
 BATCH_PIXELS = 64 * 112 * 112
-VERSION = 1
 WAIT_S = 0.2
 
 
@@ -62,7 +63,8 @@ def frozen_features(slides: Sequence[Slide], spec: FeatureSpec, context: RunCont
 def _path(slide: Slide, spec: FeatureSpec, context: RunContext) -> Path:
     weights = hashlib.sha256(context.weights.read_bytes()).hexdigest() if context.weights else "none"
     seed = 0 if context.weights else context.seed
-    key = [VERSION, slide.key, asdict(spec), weights, seed, context.device, context.precision]
+    made_by = [ENGINE, version("torch"), version("timm")]
+    key = [made_by, slide.key, asdict(spec), weights, seed, context.device, context.precision]
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
     return context.cache / f"{name}.npy"
 

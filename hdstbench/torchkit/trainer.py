@@ -11,9 +11,10 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hdstbench.arrays import FloatArray
-from hdstbench.plugins.plugin import Progress, RunContext
+from hdstbench.plugins.plugin import Model, Progress, RunContext
 from hdstbench.protocol.slide import Slide
 from hdstbench.rng import seed_of, stream
 from hdstbench.torchkit.batch import Batch, BatchLabels
@@ -45,7 +46,7 @@ class Training:
     patience: int = 0
 
 
-class TorchModel(ABC):
+class TorchModel(Model, ABC):
     """A model that is a torch network: subclasses say what it is, this trains and applies it.
 
     After every epoch the mean squared error on the validation units is taken, and the weights of
@@ -95,8 +96,8 @@ class TorchModel(ABC):
         """Numbers in the network, trained or not."""
         return sum(p.numel() for p in self.net.parameters())
 
+    @override
     def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
-        """See Model."""
         self.context = context
         torch.manual_seed(seed_of("fit", context.seed))
         self.net = self.build(len(train[0].genes)).to(context.device)
@@ -106,8 +107,8 @@ class TorchModel(ABC):
         loop.run()
         self.finish(train)
 
+    @override
     def predict(self, slide: Slide) -> FloatArray:
-        """See Model."""
         out = np.zeros((len(slide), len(slide.genes)), np.float32)
         self.net.eval()
         with torch.inference_mode():

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import override
 
 from hdstbench.arrays import FloatArray
-from hdstbench.plugins.plugin import ModelPlugin, RunContext
+from hdstbench.plugins.plugin import Model, ModelPlugin, RunContext
 from hdstbench.protocol.slide import Slide
 
 
@@ -15,19 +16,19 @@ class MeanConfig:
     """There is nothing to choose."""
 
 
-class Mean:
+class Mean(Model):
     """Predict the mean target of the training units."""
 
     def __init__(self, config: MeanConfig) -> None:
         self.mean = np.zeros(0, np.float32)
 
+    @override
     def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
-        """See Model."""
         targets = [slide.need_labels().target() for slide in (*train, *val)]
         self.mean = np.concatenate(targets).mean(axis=0, dtype=np.float64).astype(np.float32)
 
+    @override
     def predict(self, slide: Slide) -> FloatArray:
-        """See Model."""
         return np.tile(self.mean, (len(slide), 1))
 
 
@@ -39,5 +40,8 @@ PLUGIN = ModelPlugin(
     build=Mean,
     paper="none: a control",
     licence="Apache-2.0",
-    notes="Constant a gene, so its pcc_gene is 0 by definition; its pcc_bin shows what that measures.",
+    notes=(
+        "The mean over training and inner validation units. Constant a gene, so its pcc_gene is 0 by "
+        "definition; its pcc_bin shows what that measures."
+    ),
 )

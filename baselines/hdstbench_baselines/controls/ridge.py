@@ -1,7 +1,7 @@
 """Ridge regression on frozen image features, and the same on labels that were shuffled.
 
-A model of this field that does not beat ridge has not shown that its training is worth it; what
-shuffled labels reach is what chance reaches.
+A model of this field that does not beat ridge has not shown that its training is worth it; one that
+does not beat shuffled labels has learnt nothing about places.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import linalg
+from typing_extensions import override
 
 from hdstbench.arrays import FloatArray
-from hdstbench.plugins.plugin import ModelPlugin, RunContext
+from hdstbench.plugins.plugin import Model, ModelPlugin, RunContext
 from hdstbench.plugins.weights import OFFLINE
 from hdstbench.protocol.slide import Slide
 from hdstbench.rng import stream
@@ -31,7 +32,7 @@ class RidgeConfig:
     shuffle: bool = False
 
 
-class Ridge:
+class Ridge(Model):
     """Predict each gene linearly from the features of the unit's patch."""
 
     def __init__(self, config: RidgeConfig) -> None:
@@ -51,8 +52,8 @@ class Ridge:
             self.alpha = 1.0
         self.solution = next(_paths(x, y, (self.alpha,)))
 
+    @override
     def predict(self, slide: Slide) -> FloatArray:
-        """See Model."""
         return self.solution.apply(self._features([slide])).astype(np.float32)
 
     def _features(self, slides: Sequence[Slide]) -> FloatArray:
@@ -64,7 +65,7 @@ class Ridge:
         if self.config.shuffle:
             for i, slide in enumerate(slides):
                 rng = stream("shuffle", slide.id, self.context.seed)
-                targets[i] = targets[i][rng.permutation(len(slide))]
+                targets[i] = rng.permuted(targets[i], axis=0)
         return np.concatenate(targets)
 
 
@@ -110,12 +111,18 @@ PLUGIN = ModelPlugin(
     build=Ridge,
     paper="Hoerl & Kennard 1970, doi:10.1080/00401706.1970.10488634; as a probe of encoders: HEST-1k",
     licence="Apache-2.0",
-    notes="One penalty for all genes, chosen on inner validation blocks by squared error.",
+    notes=(
+        "One penalty for all genes, chosen on inner validation blocks by squared error; then refitted on "
+        "training and validation units together, which networks with early stopping never do."
+    ),
 )
 
 SHUFFLED = replace(
     PLUGIN,
     name="shuffled-ridge",
     recipes={name: replace(config, shuffle=True) for name, config in _RECIPES.items()},
-    notes="Ridge on labels permuted among the units of each slide: what is left is chance.",
+    notes=(
+        "Ridge on labels permuted among the units of each slide, every gene on its own, so that luck "
+        "averages out over genes. What is left is what differs between whole slides, such as stain and depth."
+    ),
 )

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hdstbench.arrays import FloatArray, IntArray
 from hdstbench.plugins.plugin import RunContext
@@ -41,8 +42,8 @@ class MagNet(TorchModel):
         self.levels: tuple[str, ...] = (UNIT,)
         self.features: dict[tuple[str, str], FloatArray] = {}
 
+    @override
     def build(self, genes: int) -> nn.Module:
-        """See TorchModel."""
         context = self._context()
         torch.manual_seed(seed_of("frozen", self.config.encoder, context.seed))
         encoder = make_encoder(self.config.encoder, context.weights)
@@ -50,8 +51,8 @@ class MagNet(TorchModel):
         body = MagNetwork(self.levels, encoder.width, genes, self.config)
         return MagNetModule(encoder if self.config.train_encoder else None, body)
 
+    @override
     def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
-        """See Model."""
         self.levels = train[0].levels
         super().fit(train, val, context)
 

@@ -1,0 +1,67 @@
+"""Calls in processes: all done, or given up at once with nothing half-made."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from hdstbench.errors import DataError
+from hdstbench.pool import run_all
+
+
+def work(folder: Path, name: str, seconds: float) -> None:
+    """Take a while with a half-made file in place, and say when done."""
+    part = folder / f"{name}.part"
+    part.touch()
+    try:
+        time.sleep(seconds)
+        (folder / name).touch()
+    finally:
+        part.unlink()
+
+
+def fail(folder: Path, name: str, seconds: float) -> None:
+    """Fail for the name "bad", once another call has begun, and for "killed" be killed."""
+    while name != "good" and not list(folder.glob("good*.part")):
+        time.sleep(0.05)
+    if name == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name == "bad":
+        msg = "no luck"
+        raise DataError(msg)
+    work(folder, name, seconds)
+
+
+def test_every_call_is_made_and_named(tmp_path: Path) -> None:
+    done = list(run_all(work, {name: (tmp_path, name, 0.0) for name in "abcde"}))
+
+    assert sorted(done) == sorted(p.name for p in tmp_path.iterdir()) == list("abcde")
+
+
+@pytest.mark.parametrize(("wrong", "message"), [("bad", "no luck"), ("killed", "likely for memory")])
+def test_a_failure_ends_the_others_at_once_and_they_clean_up(
+    tmp_path: Path, wrong: str, message: str
+) -> None:
+    calls = {"good": (tmp_path, "good", 60.0), wrong: (tmp_path, wrong, 0.0)}
+    calls |= {f"good{i}": (tmp_path, f"good{i}", 60.0) for i in range(4)}
+    began = time.monotonic()
+
+    with pytest.raises(DataError, match=message):
+        list(run_all(fail, calls))
+
+    assert time.monotonic() - began < 30
+    if wrong == "bad":
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_calls_end_when_nobody_listens_any_more(tmp_path: Path) -> None:
+    calls = {"quick": (tmp_path, "quick", 0.0)} | {f"slow{i}": (tmp_path, f"slow{i}", 60.0) for i in range(3)}
+    began, names = time.monotonic(), run_all(work, calls)
+
+    assert next(names) == "quick"
+    names.close()
+
+    assert time.monotonic() - began < 30
+    assert [p.name for p in tmp_path.iterdir()] == ["quick"]
