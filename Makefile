@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/hdstbench run --models all --dataset demo --res 16um
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
