@@ -1,8 +1,10 @@
 """Independent calls in several processes, given up at once when one fails or the user stops them."""
 
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -10,6 +12,9 @@ from multiprocessing import get_context
 from typing import Any
 
 from hdstbench.errors import DataError
+
+ASKED, PATIENCE_S = 4, 5.0
+"""How often a process is asked to leave, and how long it may then clean up, before it is killed."""
 
 
 def run_all(function: Callable[..., Any], calls: Mapping[str, tuple[Any, ...]]) -> Iterator[str]:
@@ -44,14 +49,31 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
 
 
 def _leave_when_told() -> None:
-    """Let a call that is ended from outside run its `finally`, so that it leaves nothing half-made."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    """Let a call that is ended from outside run its `finally`, so that it leaves nothing half-made.
+
+    Told again soon, it goes on to clean up; told again late, the first time was lost.
+    """
+    last = -math.inf
+
+    def leave(*_: object) -> None:
+        nonlocal last
+        again, last = time.monotonic() - last < 0.8 * PATIENCE_S, time.monotonic()
+        if not again:
+            sys.exit()
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def _end(pool: ProcessPoolExecutor) -> None:
     running = list((pool._processes or {}).values())  # shutdown() forgets them
     pool.shutdown(wait=False, cancel_futures=True)
+    for _ in range(ASKED):  # a signal that comes while a generator is closed is lost
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + PATIENCE_S
+        for process in running:
+            process.join(max(0.0, deadline - time.monotonic()))
+        if not any(process.is_alive() for process in running):
+            return
     for process in running:
-        process.terminate()
-    for process in running:
-        process.join()
+        process.kill()

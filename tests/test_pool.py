@@ -14,17 +14,17 @@ from hdstbench.pool import run_all
 def work(folder: Path, name: str, seconds: float) -> None:
     """Take a while with a half-made file in place, and say when done."""
     part = folder / f"{name}.part"
-    part.touch()
     try:
+        part.touch()
         time.sleep(seconds)
         (folder / name).touch()
     finally:
-        part.unlink()
+        part.unlink(missing_ok=True)
 
 
 def fail(folder: Path, name: str, seconds: float) -> None:
     """Fail for the name "bad", once another call has begun, and for "killed" be killed."""
-    while name != "good" and not list(folder.glob("good*.part")):
+    while name in ("bad", "killed") and not list(folder.glob("good*.part")):
         time.sleep(0.05)
     if name == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
