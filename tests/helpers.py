@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import sparse
 
 from hdstbench.data.card import SampleCard
-from hdstbench.data.counts import Genes, MemoryCounts
+from hdstbench.data.counts import Counts, Genes, MemoryCounts, picks_rows
 from hdstbench.data.geometry import Affine
 from hdstbench.data.levels import resolution
 from hdstbench.data.pack import Recipe, write_slide
@@ -159,6 +159,11 @@ def type_command(
         check=False,
         timeout=900,
     )
+
+
+def take(counts: Counts, rows: np.ndarray) -> sparse.csr_array:
+    """Chosen units of any counts, in the order given."""
+    return counts.sums(picks_rows(rows, len(counts)))[0]
 
 
 def test_data() -> Path:

@@ -5,12 +5,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from helpers import take
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
 from hdstbench.data import tenx
-from hdstbench.data.counts import Genes, MemoryCounts, sum_groups, take, totals
+from hdstbench.data.counts import Genes, GroupedCounts, MemoryCounts, gather, picks_groups, picks_rows
 from hdstbench.errors import DataError
 
 
@@ -42,11 +43,44 @@ def test_any_chunk_size_gives_the_same_counts(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tenx, "CHUNK_ENTRIES", chunk)
-        picked, summed, library = take(counts, rows), sum_groups(counts, group, 3), totals(counts)
+        patch.setattr(tenx, "MERGE_ENTRIES", chunk)
+        found = gather(counts, {"rows": picks_rows(rows, units), "groups": picks_groups(group, 3)})
+        library = counts.totals()
+        grouped = GroupedCounts(counts, group, 3)
+        again, sizes = take(grouped, np.array([2, 0])), grouped.totals()
 
-    np.testing.assert_array_equal(picked.toarray(), dense[rows])
+    groups = np.array([dense[group == g].sum(axis=0) for g in range(3)])
+    np.testing.assert_array_equal(found["rows"].toarray(), dense[rows])
+    np.testing.assert_array_equal(found["groups"].toarray(), groups)
     np.testing.assert_array_equal(library, dense.sum(axis=1))
-    np.testing.assert_array_equal(summed.toarray(), [dense[group == g].sum(axis=0) for g in range(3)])
+    np.testing.assert_array_equal(again.toarray(), groups[[2, 0]])
+    np.testing.assert_array_equal(sizes, groups.sum(axis=1))
+
+
+def test_chunks_without_a_wanted_bin_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = np.ones((40, 5), int)
+    counts = tenx.read_matrix(write(tmp_path / "m.h5", dense))
+    monkeypatch.setattr(tenx, "CHUNK_ENTRIES", 20)
+    read: list[tuple[int, int]] = []
+    plain = tenx.H5Counts._rows
+    monkeypatch.setattr(
+        tenx.H5Counts, "_rows", lambda self, g, a, b: (read.append((a, b)), plain(self, g, a, b))[1]
+    )
+
+    found = take(counts, np.array([9, 30]))
+
+    assert read == [(8, 12), (28, 32)]
+    np.testing.assert_array_equal(found.toarray(), dense[[9, 30]])
+
+
+def test_attributes_of_any_kind_and_none_at_all_are_understood(tmp_path: Path) -> None:
+    for value, wanted in (("spaceranger-3.0.0", "spaceranger-3.0.0"), (np.bytes_(b"x-4"), "x-4"), (None, "")):
+        path = write(tmp_path / f"{wanted}.h5", np.ones((2, 2), int))
+        if value is not None:
+            with h5py.File(path, "a") as file:
+                file.attrs["software_version"] = value
+
+        assert tenx.read_matrix(path).software == wanted
 
 
 def test_counts_in_memory_behave_like_counts_in_a_file() -> None:
@@ -54,7 +88,7 @@ def test_counts_in_memory_behave_like_counts_in_a_file() -> None:
     counts = MemoryCounts(sparse.csr_array(dense), Genes(ids=("a", "b", "c"), symbols=("a", "b", "c")))
 
     np.testing.assert_array_equal(take(counts, np.array([4, 0, 4])).toarray(), dense[[4, 0, 4]])
-    np.testing.assert_array_equal(totals(counts), dense.sum(axis=1))
+    np.testing.assert_array_equal(counts.totals(), dense.sum(axis=1))
 
 
 def test_other_feature_types_are_left_out_and_symbols_may_repeat(tmp_path: Path) -> None:
@@ -125,7 +159,18 @@ def test_a_feature_number_out_of_range_is_refused_when_read(tmp_path: Path) -> N
     counts = tenx.read_matrix(path)
 
     with pytest.raises(DataError, match="feature number 4, but only 4 features"):
-        totals(counts)
+        counts.totals()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"), [(-1, "counts below 0"), (0.5, "no whole numbers; wanted raw UMI counts")]
+)
+def test_values_that_are_no_counts_are_refused_when_read(tmp_path: Path, values: float, message: str) -> None:
+    path = write(tmp_path / "m.h5", np.ones((5, 4), int))
+    _change("matrix/data", lambda a: np.full(len(a), values))(path)
+
+    with pytest.raises(DataError, match=message):
+        tenx.read_matrix(path).totals()
 
 
 def test_a_missing_matrix_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hdstbench.data.image import ArrayImage, open_image, outside_share, padded, read_region
+from hdstbench.data.image import ArrayImage, open_image, outside_share, padded, read_region, read_regions
 from hdstbench.errors import DataError, MissingError
 
 
@@ -133,3 +133,57 @@ def test_an_unfit_image_is_refused_by_name(tmp_path: Path, name: str, make: str 
 
     with pytest.raises((DataError, MissingError), match=message):
         open_image(path)
+
+
+@pytest.mark.parametrize("name", ["tiled.tif", "lzw.btf", "flat.btf", "lossless.png"])
+def test_many_squares_are_those_read_one_by_one(files: dict[str, Path], name: str) -> None:
+    image = open_image(files[name])
+    corners = np.random.default_rng(2).uniform(-40, 380, (60, 2))
+
+    found = dict(read_regions(image, corners, 50.0, 25))
+
+    assert sorted(found) == list(range(60))
+    for number, (x, y) in enumerate(corners):
+        np.testing.assert_array_equal(found[number], read_region(image, x, y, 50.0, 25))
+
+
+def test_each_tile_is_decoded_once_however_many_squares_need_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.zeros((1600, 3200, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", pixels, tile=(32, 32), compression="zlib", photometric="rgb")
+    monkeypatch.setattr("hdstbench.data.image.TILES_KEPT", 8)
+    image = open_image(tmp_path / "x.tif")
+    turn = np.deg2rad(3)  # an array that lies askew, its blocks in an order of their own
+    grid = np.random.default_rng(3).permutation(np.argwhere(np.ones((15, 30)))) * 90.0
+    corners = grid @ np.array([[np.sin(turn), np.cos(turn)], [np.cos(turn), -np.sin(turn)]]) + [80, 110]
+    decoded: list[int] = []
+    plain = type(image)._read
+    monkeypatch.setattr(
+        type(image), "_read", lambda self, index: (decoded.append(index), plain(self, index))[1]
+    )
+
+    for _ in read_regions(image, corners, 150.0, 75):
+        pass
+
+    assert len(decoded) > 2_000
+    assert len(decoded) == len(set(decoded))
+
+
+def test_a_broken_picture_is_refused_when_its_pixels_are_read(tmp_path: Path, pixels: np.ndarray) -> None:
+    path = tmp_path / "cut.png"
+    Image.fromarray(pixels).save(path)
+    path.write_bytes(path.read_bytes()[:4_000])
+
+    with pytest.raises(DataError, match="is not a whole picture"):
+        open_image(path).window(0, 0, 10, 10)
+
+
+@pytest.mark.parametrize(
+    "name", ["tissue_hires_image.png", "X_tissue_lowres_image.png", "Visium_HD_1_cytassist_image.tiff"]
+)
+def test_small_pictures_of_space_ranger_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+
+    with pytest.raises(DataError, match="is a small picture of Space Ranger; give the full-resolution"):
+        open_image(tmp_path / name)

@@ -1,6 +1,8 @@
 """What a model may see: views, targets, panels, folds, inner validation, audit."""
 
+import shutil
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from hdstbench.data.card import Dataset, SampleCard, load_dataset
+from hdstbench.data.card import Dataset, SampleCard, load_dataset, shipped
 from hdstbench.data.prepare import prepare_slide
 from hdstbench.errors import DataError, MissingError
 from hdstbench.protocol.audit import audit_split
 from hdstbench.protocol.inner import split_inner
-from hdstbench.protocol.panel import choose_panel
-from hdstbench.protocol.slide import all_counts, open_slide, sampled
+from hdstbench.protocol.panel import choose_panel, read_panel
+from hdstbench.protocol.slide import all_counts, open_slide, sampled, symbols_of
 from hdstbench.protocol.splits import FoldTable, Split, load_split
 from hdstbench.protocol.target import Target, find_target
 from hdstbench.protocol.task import Task, data_hash, open_fold
@@ -161,6 +163,68 @@ def test_test_slides_do_not_choose_the_panel(folders: dict[str, Path]) -> None:
     assert with_three.hash == with_four.hash
 
 
+def test_a_list_of_genes_takes_the_place_of_the_top_250(folders: dict[str, Path]) -> None:
+    ids, _, _, bulk = all_counts(folders["SIM1"])
+    symbols = symbols_of(folders["SIM1"])
+    twice = next(s for s in symbols.values() if list(symbols.values()).count(s) > 1)
+    share = dict(zip(ids, bulk, strict=True))
+    listed = [ids[7], symbols[ids[9]], "NOT-A-GENE", twice, ids[7]]
+
+    panel = choose_panel([folders["SIM1"]], list(folders.values()), Target(), listed)
+
+    chosen = [panel.genes[i] for i in panel.mean250]
+    assert chosen[:2] == [ids[7], ids[9]]
+    assert chosen[2] == max((i for i in ids if symbols[i] == twice), key=lambda i: share[i])
+    assert len(chosen) == 3
+    assert len(panel.hvg50) == 50
+    with pytest.raises(DataError, match="none of the 1 listed genes, such as NOT-A-GENE"):
+        choose_panel([folders["SIM1"]], list(folders.values()), Target(), ["NOT-A-GENE"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("# nothing\n", "lists 0 genes"),
+        ("A\nB\nA\n", "lists 3 genes, 2 of them different"),
+        (None, "No such file.*wanted a gene id or symbol a line"),
+    ],
+)
+def test_an_unfit_list_of_genes_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "genes.txt").write_text(text)
+    dataset = load_dataset("her2st")
+    card = replace(dataset.card, panels={"mine": "genes.txt"})
+
+    with pytest.raises(DataError, match=message):
+        read_panel(Dataset(card, tmp_path, tmp_path), "mine")
+    with pytest.raises(MissingError, match="no panel 'yours'; it has mine"):
+        read_panel(Dataset(card, tmp_path, tmp_path), "yours")
+
+
+def test_the_printed_panels_are_whole() -> None:
+    sizes = {name: len(read_panel(load_dataset("crc"), name)) for name in load_dataset("crc").card.panels}
+
+    assert sizes == {"magnet-paper-8um": 248, "magnet-paper-16um-55um": 250}
+
+
+def test_the_template_is_a_card_for_twelve_slides_in_four_folds(tmp_path: Path) -> None:
+    source = Path(str(files("hdstbench_datasets"))) / "template"
+    shutil.copytree(source, tmp_path / "mine")
+    (tmp_path / "mine" / "template.toml").rename(tmp_path / "mine" / "dataset.toml")
+
+    dataset = load_dataset(str(tmp_path / "mine"))
+    split = load_split(dataset, None)
+
+    assert [len(fold.test) for fold in split.folds] == [3, 3, 3, 3]
+    assert audit_split(split, {s.id: s.patient for s in dataset.card.samples}) == []
+    assert {len(read_panel(dataset, name)) for name in dataset.card.panels} == {250}
+
+
+def test_a_data_set_of_one_slide_has_no_split() -> None:
+    with pytest.raises(MissingError, match="hd-pancreas has no split: it holds 1 slides"):
+        load_split(load_dataset("hd-pancreas"), None)
+
+
 def test_slides_without_a_common_gene_have_no_panel(folders: dict[str, Path], planted: list[Planted]) -> None:
     with pytest.raises(DataError, match="no gene id in common"):
         choose_panel([folders["SIM1"]], [folders["SIM1"], planted[0].folder], Target())
@@ -273,13 +337,13 @@ def test_a_clean_split_has_no_finding(cohort: Dataset) -> None:
             ('reader = "spaceranger"', 'reader = "magic"'),
             "reader is 'magic', wanted 'spaceranger' or 'her2st'",
         ),
-        (('resolutions = ["16um"]', 'resolutions = ["17um"]'), r"resolutions \['17um'\]"),
+        (('resolutions = ["16um"]', 'resolutions = ["17um"]'), "no resolution '17um'; there are 2um, 8um"),
         (('id = "b"', 'id = "a"'), "3 samples with 2 different ids"),
         (('licence = ""', 'licens = ""'), "unknown key 'licens'; did you mean licence"),
         (("[splits]", "[splitz]"), "unknown key 'splitz'"),
         (("[splits]", "mpp = 0.0\n[splits]"), "mpp = 0, wanted um a pixel above 0"),
-        (("[splits]", "native_um = 100.0\n[splits]"), "native_um and patch_um are for spots"),
-        (('"spaceranger"', '"her2st"'), "native_um = 0 and patch_um = 0, wanted both above 0"),
+        (("[splits]", "native_um = 100.0\n[splits]"), "native_um, pitch_um and patch_um are for spots"),
+        (('"spaceranger"', '"her2st"'), "native_um, pitch_um, patch_um = 0, 0, 0; spots want"),
     ],
 )
 def test_a_wrong_card_is_refused(tmp_path: Path, change: tuple[str, str], message: str) -> None:
@@ -292,7 +356,7 @@ def test_a_wrong_card_is_refused(tmp_path: Path, change: tuple[str, str], messag
 
 
 def test_shipped_cards_are_valid_and_their_splits_fair_or_flagged() -> None:
-    for name in ("demo", "her2st"):
+    for name in shipped():
         dataset = load_dataset(name)
         for split_name in dataset.card.splits:
             split = load_split(dataset, split_name)

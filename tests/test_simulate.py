@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import tifffile
-from helpers import test_data
+from helpers import take, test_data
 from scipy import sparse
 
 from hdstbench.data.card import Dataset
@@ -101,6 +101,23 @@ def test_coarser_bins_are_exact_sums_and_edge_bins_partial(slide: Path, size: in
     assert 250 % (size // 2) != 0  # 0.5 mm is no whole number of bins
 
 
+def test_the_feature_slice_says_where_the_array_lies(cohort_folder: Path) -> None:
+    for name, path in (("SIM2", "outs/feature_slice.h5"), ("SIM3", "SIM3_feature_slice.h5")):
+        with h5py.File(cohort_folder / name / path) as file:
+            metadata = json.loads(file.attrs["metadata_json"])
+            row, col, umi = (file[f"umis/total/{n}"][()] for n in ("row", "col", "data"))
+        folder = bins(cohort_folder / name, 2)
+        positions = pd.read_parquet(folder / "spatial" / "tissue_positions.parquet")
+        raw, names, _, _ = load(folder / "raw_feature_bc_matrix.h5")
+
+        matrix = np.array(metadata["transform_matrices"]["spot_colrow_to_microscope_colrow"])
+        place = np.column_stack([positions["array_col"], positions["array_row"], np.ones(len(positions))])
+        stated = positions[["pxl_col_in_fullres", "pxl_row_in_fullres"]]
+        np.testing.assert_allclose((place @ matrix.T)[:, :2], stated, atol=1e-6)
+        total = {f"s_002um_{r:05d}_{c:05d}-1": n for r, c, n in zip(row, col, umi, strict=True)}
+        assert total == dict(zip(names, raw.sum(axis=1).tolist(), strict=True))
+
+
 def test_coarsening_sums_every_gene() -> None:
     counts = sparse.csr_array(np.random.default_rng(0).poisson(1, (49, 3)).astype(np.int32))
 
@@ -175,8 +192,7 @@ def test_depth_is_that_of_the_public_slides(cohort: Dataset) -> None:
     medians = []
     for sample in cohort.card.samples:
         counts = read_spaceranger(cohort.root / sample.path, 8, cohort.root / sample.image, sample.id).counts
-        umi = np.concatenate([chunk.sum(axis=1) for _, chunk in counts.chunks()])
-        medians.append(np.median(umi))
+        medians.append(np.median(counts.totals()))
 
     assert 250 < np.mean(medians) < 600  # P2 CRC: 380
 
@@ -200,8 +216,8 @@ def test_expected_counts_are_the_mean_of_drawn_counts(cohort: Dataset) -> None:
         cohort.root / "SIM1" / "outs", 16, cohort.root / cohort.card.samples[0].image, "SIM1"
     )
     share, ids = expected_shares(cohort.root / "SIM1" / "truth.h5", array_um(sample), 16.0)
-    chunk = next(sample.counts.chunks())[1]
-    library = np.asarray(chunk.sum(axis=1)).ravel()
+    chunk = take(sample.counts, np.arange(len(sample.counts)))
+    library = sample.counts.totals()
     deep = library > 200
     columns = [sample.counts.genes.ids.index(i) for i in ids]
     drawn = chunk[:, columns].toarray()[deep].astype(float)

@@ -13,7 +13,7 @@ from hdstbench.errors import HdstError
 COMMANDS = {
     "run": "Train and score models, and write the table.",
     "ls": "List models, data sets, recipes.",
-    "data": "Simulate data sets.",
+    "data": "Fetch, check, convert, import, export and simulate data.",
     "leaderboard": "Write the tables of finished runs again.",
     "doctor": "Look at this installation and say what is missing.",
 }

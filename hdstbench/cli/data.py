@@ -7,7 +7,7 @@ from hdstbench.cli.options import verbose
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def data() -> None:
-    """Simulate data sets."""
+    """Fetch, check, convert, import, export and simulate data."""
 
 
 @data.command()
@@ -34,3 +34,69 @@ def simulate(output: str | None, **given: object) -> None:
     from hdstbench.cli.simulate_job import execute  # noqa: PLC0415 - heavy
 
     click.echo(f"dataset: {execute(output, given)}")
+
+
+@data.command()
+@click.argument("dataset")
+@click.option("--only", help="Samples or files to fetch, separated by commas; parts of names will do.")
+@click.option("--mirror", help="Take the files from this base address instead of the card's.")
+@click.option("--dry-run", is_flag=True, help="List what would come and how big it is, and stop.")
+@verbose
+def fetch(dataset: str, only: str | None, mirror: str | None, *, dry_run: bool) -> None:
+    """Download the files of DATASET, a shipped name or the path of a card; goes on where it stopped."""
+    from hdstbench.cli.fetch_job import execute  # noqa: PLC0415 - heavy
+
+    execute(dataset, only=tuple(only.split(",")) if only else (), mirror=mirror or "", dry_run=dry_run)
+
+
+@data.command()
+@click.argument("path")
+@click.option("--image", help="The full-resolution H&E, if PATH is a Space Ranger folder.")
+@click.option("-o", "--output", default="check", show_default=True, help="Folder for report and overlays.")
+@verbose
+def check(path: str, image: str | None, output: str) -> None:
+    """Look at a Space Ranger folder or a whole data set and say what is wrong, with overlays to look at."""
+    from hdstbench.cli.check_job import execute  # noqa: PLC0415 - heavy
+
+    if not execute(path, image or "", output, click.echo):
+        raise SystemExit(1)
+
+
+@data.command()
+@click.argument("image", type=click.Path(exists=True, dir_okay=False))
+@click.option("-o", "--output", required=True, help="The tiled TIFF to write.")
+@click.option("--run", "run_folder", help="Space Ranger folder: crop to it, take its um a pixel.")
+@click.option("--margin-um", default=200.0, show_default=True, help="Kept around the capture area.")
+@click.option("--mpp", type=float, help="um a pixel, where there is no --run.")
+@click.option("--quality", default=92, show_default=True, help="JPEG quality.")
+@verbose
+def convert(image: str, output: str, **given: object) -> None:
+    """Turn a picture that cannot be read by region into a cropped, tiled pyramid."""
+    from hdstbench.cli.convert_job import execute  # noqa: PLC0415 - heavy
+
+    execute(image, output, given, click.echo)
+
+
+@data.command(name="import")
+@click.argument("source", type=click.Path(exists=True))
+@click.option("-o", "--output", required=True, help="New folder for the card and its splits.")
+@click.option("--image", help="The H&E, if SOURCE is one .h5ad.")
+@click.option("--mpp", type=float, help="um a pixel of that image.")
+@click.option("--patient", help="Whose slide it is; the name of the file by default.")
+@verbose
+def import_(source: str, output: str, **given: object) -> None:
+    """Make a data set of a HEST-1k folder, a HEST-Bench task, or an .h5ad with spatial coordinates."""
+    from hdstbench.cli.import_job import execute  # noqa: PLC0415 - heavy
+
+    click.echo(f"dataset: {execute(source, output, given)}")
+
+
+@data.command()
+@click.argument("source", type=click.Path(exists=True, file_okay=False))
+@click.option("-o", "--output", required=True, help="The .h5ad to write.")
+@verbose
+def export(source: str, output: str) -> None:
+    """Write a prepared slide, or the predictions of a cell, as AnnData."""
+    from hdstbench.cli.export_job import execute  # noqa: PLC0415 - heavy
+
+    click.echo(f"anndata: {execute(source, output)}")

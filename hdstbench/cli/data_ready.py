@@ -1,13 +1,16 @@
 """Have a data set's files in place and its slides prepared."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from hdstbench.cli.fetch_job import ask_and_fetch
 from hdstbench.cli.view import View
-from hdstbench.data.card import Dataset, simulated_root
-from hdstbench.data.prepare import has_files, is_prepared, prepare_slide, prepared_folder
+from hdstbench.data.card import Dataset, SampleCard, simulated_root
+from hdstbench.data.levels import Resolution
+from hdstbench.data.prepare import is_prepared, prepare_slide, prepared_folder
+from hdstbench.data.readers import has_files, input_files
 from hdstbench.errors import MissingError
 from hdstbench.pool import run_all
 from hdstbench.simulate.cohort import Cohort, cohort_key, simulate
@@ -15,21 +18,29 @@ from hdstbench.sweep.options import Options
 from hdstbench.sweep.plan import Job
 
 
-def have_slides(job: Job, options: Options, view: View) -> Mapping[str, Path]:
-    """Have the slides of a job prepared: simulate them first if the card says how, read them if not.
+def have_slides(job: Job, options: Options, view: View, *, yes: bool) -> Mapping[str, Path]:
+    """Prepare every slide of a job's split that is not prepared yet.
+
+    Args:
+        job: Names data set, split and resolution.
+        options: Of the run.
+        view: Told what happens.
+        yes: Files may be fetched without asking.
 
     Returns:
-        The prepared folder of each slide of the split.
+        Prepared folder of each slide.
 
     Raises:
-        MissingError: If the files of a real data set are not there.
+        HdstError: If files are missing or wrong.
     """
     everything = options.bins == "all"
     dataset, res = _located(job.dataset), job.dataset.card.resolution(job.task.resolution)
     samples = [s for s in dataset.card.samples if s.id in job.split.slides]
     todo = [s for s in samples if not is_prepared(dataset, s, res, everything=everything)]
+    missing = [s.id for s in todo if not _is_readable(dataset, s, res)]
+    if missing:
+        _get_files(dataset, missing, options.mirror, view, yes=yes)
     if todo:
-        _have_files(dataset, view)
         name = f"preparing {job.task.dataset} at {res.name}"
         with view.stage(name, len(todo)) as advance:
             calls = {s.id: (_portable(dataset), s, res) for s in todo}
@@ -39,6 +50,13 @@ def have_slides(job: Job, options: Options, view: View) -> Mapping[str, Path]:
     if gone:
         view.say(f"the files of {', '.join(gone)} are not there; using what was prepared from them")
     return {s.id: prepared_folder(dataset, s, res, everything=everything) for s in samples}
+
+
+def _is_readable(dataset: Dataset, sample: SampleCard, res: Resolution) -> bool:
+    try:
+        return bool(input_files(dataset, sample, res))
+    except MissingError:
+        return False
 
 
 def _located(dataset: Dataset) -> Dataset:
@@ -55,18 +73,22 @@ def _cohort(dataset: Dataset) -> Cohort | None:
     return Cohort(seed=table.seed, slides=table.slides, size_mm=table.size_mm) if table else None
 
 
-def _have_files(dataset: Dataset, view: View) -> None:
-    if dataset.root.is_dir():
-        return
+def _get_files(dataset: Dataset, missing: Sequence[str], mirror: str, view: View, *, yes: bool) -> None:
+    """Simulate or fetch the files of some slides; where neither can be done, say where they are from."""
     cohort = _cohort(dataset)
-    if cohort is None:
+    if cohort and not dataset.root.is_dir():
+        with view.stage(f"simulating {dataset.card.name}", cohort.slides) as advance:
+            simulate(cohort, dataset.root, advance)
+    elif any(sample.files for sample in dataset.card.samples):
+        ask_and_fetch(
+            dataset, mirror=mirror, yes=yes, say=view.say, confirm=view.confirm, only=tuple(missing)
+        )
+    elif not dataset.root.is_dir():
         msg = (
             f"the files of {dataset.card.name} are not in {dataset.root}; get them from "
             f"{dataset.card.homepage or dataset.card.citation} and set HDSTBENCH_DATA to the folder above"
         )
         raise MissingError(msg)
-    with view.stage(f"simulating {dataset.card.name}", cohort.slides) as advance:
-        simulate(cohort, dataset.root, advance)
 
 
 def _portable(dataset: Dataset) -> Dataset:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hdstbench.protocol.slide import symbol
+from hdstbench.protocol.slide import symbols_of
 from hdstbench.protocol.task import open_fold
 from hdstbench.report.board import Board
 from hdstbench.report.figures import draw_maps
@@ -35,7 +35,7 @@ def picture(
         cell = next(c for c in cells if c.record.model == name and c.record.fold == number)
         maps[name] = load_prediction(cell.folder, view.id)[test.headline, gene]
     kind = "simulated slide" if job.dataset.card.simulated else "slide"
-    name = symbol(folders[view.id], fold.panel.genes[gene])
+    name = symbols_of(folders[view.id])[fold.panel.genes[gene]]
     title = f"{job.stem}: {name} on {kind} {view.id}, the gene that varies most on the training slides"
     path = base / f"{job.stem}.png"
     draw_maps(path, folders[view.id], view, maps, title)

@@ -12,6 +12,7 @@ from hdstbench.cli.options import Numbers, Words, verbose
 @click.option("--split", help="A split of the card; the first by default.")
 @click.option("--folds", type=Numbers(), help="Folds; all by default.")
 @click.option("--seeds", type=Numbers(), help="Seeds of training; 0 by default.")
+@click.option("--panel", help="A list of genes of the card, instead of the training slides' top 250.")
 @click.option("--recipe", help="official, common, quick, ...; the card's by default.")
 @click.option("--encoder", help="Replace the image encoder of models that have one.")
 @click.option("--weights", help="pretrained, none, or a weights file.")
@@ -22,15 +23,19 @@ from hdstbench.cli.options import Numbers, Words, verbose
 @click.option("--timeout", type=float, help="Seconds that a cell may take.")
 @click.option("-o", "--output", help="Folder of records and tables; runs/default by default.")
 @click.option("-C", "--config", "sweep_file", default="", help="Sweep file; ./hdstbench.toml by default.")
+@click.option("--mirror", help="Fetch files of the data set from this base address.")
+@click.option("-y", "--yes", is_flag=True, help="Fetch what is missing without asking.")
 @click.option("--dry-run", is_flag=True, help="Say what would run, and stop.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines.")
 @verbose
-def run(sweep_file: str, dry_run: bool, fail_fast: bool, as_json: bool, **given: object) -> None:  # noqa: FBT001
+def run(
+    sweep_file: str, *, dry_run: bool, fail_fast: bool, as_json: bool, yes: bool, **given: object
+) -> None:
     """Train and score models on data sets, resume where it stopped, and write the tables."""
     from hdstbench.cli.run_job import execute  # noqa: PLC0415 - heavy
 
     asked = {name: value for name, value in given.items() if value is not None}
-    ok = execute(asked, sweep_file, dry_run=dry_run, fail_fast=fail_fast, as_json=as_json)
+    ok = execute(asked, sweep_file, dry_run=dry_run, fail_fast=fail_fast, as_json=as_json, yes=yes)
     if not ok:
         raise SystemExit(1)

@@ -35,7 +35,7 @@ class Planned:
 
 
 def execute(
-    given: Mapping[str, Any], sweep_file: str, *, dry_run: bool, fail_fast: bool, as_json: bool
+    given: Mapping[str, Any], sweep_file: str, *, dry_run: bool, fail_fast: bool, as_json: bool, yes: bool
 ) -> bool:
     """Do what `hdstbench run` was asked for.
 
@@ -57,7 +57,7 @@ def execute(
     _need_output(Path(options.output))
     planned = []
     for job in jobs:
-        folders = have_slides(job, options, view)
+        folders = have_slides(job, options, view, yes=yes)
         planned.append(Planned(job, folders, plan_cells(job, settings[job.recipe], folders, options, device)))
     whole = _run(planned, options, device, view, fail_fast=fail_fast)
     for one in planned:
@@ -131,6 +131,7 @@ def _write_tables(one: Planned, options: Options, view: View) -> Board:
         notes=card.notes,
         folds=one.job.folds(options),
         all_folds=len(one.job.split.folds),
+        panel=one.job.panel,
         kinds={cell.record.model: cell.record.kind for cell in one.cells},
         cells=tuple(str(cell.folder.relative_to(base)) for cell in one.cells),
     )

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 from rich.console import Console
 from rich.progress import (
@@ -38,6 +39,11 @@ class View(ABC):
     @abstractmethod
     def say(self, line: str) -> None:
         """Tell one thing."""
+
+    @property
+    def confirm(self) -> Callable[[str], bool] | None:
+        """How to ask a question; None where nobody can answer."""
+        return click.confirm if sys.stdin.isatty() and sys.stdout.isatty() else None
 
     @abstractmethod
     def stage(self, name: str, total: int) -> contextlib.AbstractContextManager[Advance]:

@@ -1,7 +1,7 @@
 """Dataset cards: `dataset.toml`, validated, found by name or path."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -9,8 +9,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal
 
-from hdstbench.data.levels import RESOLUTIONS, Resolution, native, resolution
-from hdstbench.data.st import PITCH_UM
+from hdstbench.data.levels import Resolution, native, resolution
 from hdstbench.errors import DataError, MissingError
 from hdstbench.strict import build, read_toml
 
@@ -19,15 +18,46 @@ CARD = "dataset.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteFile:
+    """One file that can be fetched.
+
+    Attributes:
+        path: Where it lies below the data folder, and below the card's `base_url`.
+        bytes: Its exact size; 0 if that was never published.
+        about: A size to plan with where the exact one is not known.
+        md5: As published; empty if not.
+        sha256: Likewise.
+    """
+
+    path: str
+    bytes: int = 0
+    about: int = 0
+    md5: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SampleCard:
-    """One slide: paths are relative to the data folder."""
+    """One slide: paths are relative to the data folder.
+
+    Attributes:
+        path: What its reader reads: a Space Ranger folder or archive, a folder of sections, an .h5ad.
+        image: The full-resolution H&E.
+        shift_um: (dx, dy) that is added to every position, to mend a registration that is off.
+        strata: A GeoJSON of regions or a table of labels, for scores by stratum.
+        truth: True rates of a simulated slide.
+        files: What `hdstbench data fetch` gets.
+    """
 
     id: str
     patient: str
     path: str
     image: str = ""
     tissue: str = ""
-    truth: str = ""  # simulated slides only
+    shift_um: tuple[float, ...] = ()
+    strata: str = ""
+    truth: str = ""
+    files: tuple[RemoteFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,26 +76,35 @@ class Card:
     Attributes:
         mpp: um a pixel of prepared patches.
         native_um: Spot diameter of arrays without bins; 0 for Visium HD.
-        patch_um: Side of a unit's patch where spots are native.
-        splits: Split files by name, relative to the card; the first is the default.
+        pitch_um: Distance between native spots.
+        patch_um: Side of a native spot's patch.
+        base_url: What the paths of remote files are appended to; `--mirror` replaces it.
+        splits: Split files by name, relative to the card; the first is the default. A data set of one
+            patient has none.
+        panels: Files with a gene id or symbol a line, by name.
+        panel: One of them, which takes the place of the genes that are chosen on training slides.
         simulate: Makes the files where they are missing.
     """
 
     name: str
     title: str
-    reader: Literal["spaceranger", "her2st"]
+    reader: Literal["spaceranger", "her2st", "anndata", "hest-bench"]
     licence: str
     citation: str
     resolutions: tuple[str, ...]
-    splits: dict[str, str]
     samples: tuple[SampleCard, ...]
+    splits: dict[str, str] = field(default_factory=dict)
+    panels: dict[str, str] = field(default_factory=dict)
+    panel: str = ""
     recipe: str = "official"
     mpp: float = 0.25
     native_um: float = 0.0
+    pitch_um: float = 0.0
     patch_um: float = 0.0
     simulated: bool = False
     simulate: CohortTable | None = None
     homepage: str = ""
+    base_url: str = ""
     notes: str = ""
 
     def resolution(self, name: str) -> Resolution:
@@ -78,7 +117,7 @@ class Card:
             msg = f"data set {self.name} has no resolution {name!r}; it has {', '.join(self.resolutions)}"
             raise MissingError(msg)
         if self.native_um:
-            return native(name, self.patch_um, PITCH_UM)
+            return native(name, self.patch_um, self.pitch_um)
         return resolution(name)
 
 
@@ -162,26 +201,37 @@ def read_card(path: Traversable) -> Card:
     if not ids or len(set(ids)) != len(ids):
         msg = f"{path}: {len(ids)} samples with {len(set(ids))} different ids; wanted unique ids"
         raise DataError(msg)
-    bad = [r for r in card.resolutions if not card.native_um and r not in RESOLUTIONS]
-    if bad or not card.resolutions:
-        msg = f"{path}: resolutions {list(card.resolutions)}; there are {', '.join(RESOLUTIONS)}"
+    if not card.resolutions:
+        msg = f"{path}: no resolution; wanted some, such as 8um and 16um"
         raise DataError(msg)
-    if not card.splits:
-        msg = f"{path}: no split file; wanted at least one under [splits]"
+    for name in card.resolutions if not card.native_um else ():
+        try:
+            resolution(name)
+        except MissingError as error:
+            msg = f"{path}: {error}"
+            raise DataError(msg) from error
+    if card.panel and card.panel not in card.panels:
+        msg = f"{path}: panel {card.panel!r} is not under [panels] ({', '.join(card.panels) or 'none'})"
         raise DataError(msg)
     return card
 
 
 def _check_scales(card: Card, where: str) -> None:
     problem = ""
+    native = (card.native_um, card.pitch_um, card.patch_um)
     if card.mpp <= 0:
         problem = f"mpp = {card.mpp:g}, wanted um a pixel above 0"
-    elif card.reader == "spaceranger" and (card.native_um or card.patch_um):
-        problem = "native_um and patch_um are for spots; Space Ranger's bins have sizes of their own"
-    elif card.reader == "her2st" and (card.native_um <= 0 or card.patch_um <= 0):
+    elif card.reader == "spaceranger" and any(native):
         problem = (
-            f"native_um = {card.native_um:g} and patch_um = {card.patch_um:g}, wanted both above 0 for spots"
+            "native_um, pitch_um and patch_um are for spots; Space Ranger's bins have sizes of their own"
         )
+    elif card.reader != "spaceranger" and min(native) <= 0:
+        found = ", ".join(f"{value:g}" for value in native)
+        problem = f"native_um, pitch_um, patch_um = {found}; spots want all three above 0"
     if problem:
         msg = f"{where}: {problem}"
         raise DataError(msg)
+    for sample in card.samples:
+        if len(sample.shift_um) not in (0, 2):
+            msg = f"{where}: shift_um of {sample.id} is {list(sample.shift_um)}, wanted [dx, dy]"
+            raise DataError(msg)

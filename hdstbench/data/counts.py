@@ -1,11 +1,12 @@
-"""Counts of one capture area, whatever file they lie in: totals, chosen rows, sums of groups."""
+"""Counts of one capture area, whatever file they lie in: library sizes, and sums of chosen units."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from scipy import sparse
+from typing_extensions import override
 
 from hdstbench.arrays import CSR, IntArray
 
@@ -31,14 +32,18 @@ class Counts(Protocol):
 
     def __len__(self) -> int: ...
 
-    def chunks(self) -> Iterator[tuple[int, CSR]]:
-        """Yield consecutive rows as (number of the first, int32 CSR)."""
+    def totals(self) -> IntArray:
+        """Library size of each unit over all genes, int64 [N]."""
+        ...
+
+    def sums(self, *picks: CSR) -> list[CSR]:
+        """Sum units, in one reading: a pick [M, N] holds 1 where a unit counts; integers [M, G] each."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryCounts:
-    """Counts that are in memory already."""
+class MemoryCounts(Counts):
+    """Counts that are in memory already, [N, G]."""
 
     matrix: CSR
     genes: Genes
@@ -46,36 +51,59 @@ class MemoryCounts:
     def __len__(self) -> int:
         return int(self.matrix.shape[0])
 
-    def chunks(self) -> Iterator[tuple[int, CSR]]:
-        """Yield everything at once."""
-        yield 0, self.matrix
+    @override
+    def totals(self) -> IntArray:
+        return np.asarray(self.matrix.sum(axis=1)).ravel().astype(np.int64)
+
+    @override
+    def sums(self, *picks: CSR) -> list[CSR]:
+        return [sparse.csr_array(pick.astype(np.int64) @ self.matrix) for pick in picks]
 
 
-def totals(counts: Counts) -> IntArray:
-    """Library size of each unit over all genes, int64 [N]."""
-    out = np.zeros(len(counts), np.int64)
-    for start, rows in counts.chunks():
-        out[start : start + rows.shape[0]] = rows.sum(axis=1)
-    return out
+@dataclass(frozen=True, slots=True)
+class GroupedCounts(Counts):
+    """Groups of the units of other counts, such as 8 um bins of 2 um squares.
+
+    `group` [N of base] numbers the group of each unit, -1 for none.
+    """
+
+    base: Counts
+    group: IntArray
+    count: int
+
+    @property
+    def genes(self) -> Genes:
+        """The columns."""
+        return self.base.genes
+
+    def __len__(self) -> int:
+        return self.count
+
+    @override
+    def totals(self) -> IntArray:
+        inside = self.group >= 0
+        summed = np.bincount(self.group[inside], self.base.totals()[inside], minlength=self.count)
+        return summed.astype(np.int64)
+
+    @override
+    def sums(self, *picks: CSR) -> list[CSR]:
+        members = picks_groups(self.group, self.count)
+        return self.base.sums(*(sparse.csr_array(pick @ members) for pick in picks))
 
 
-def take(counts: Counts, rows: IntArray) -> CSR:
-    """Return chosen rows in the order given, int32 [len(rows), G]."""
-    order = np.argsort(rows, kind="stable")
-    wanted, parts = rows[order], []
-    for start, chunk in counts.chunks():
-        here = wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, start + chunk.shape[0])]
-        parts.append(chunk[here - start])
-    return sparse.csr_array(sparse.vstack(parts, format="csr")[np.argsort(order, kind="stable")])
+def picks_groups(group: IntArray, groups: int) -> CSR:
+    """What sums units into groups, int64 [groups, N]; group -1 is left out."""
+    used = np.flatnonzero(group >= 0)
+    ones = np.ones(len(used), np.int64)
+    return sparse.csr_array((ones, (group[used], used)), shape=(groups, len(group)))
 
 
-def sum_groups(counts: Counts, group: IntArray, groups: int) -> CSR:
-    """Sum units into groups; group -1 is left out, int64 [groups, G]."""
-    out = sparse.csr_array((groups, len(counts.genes)), dtype=np.int64)
-    for start, chunk in counts.chunks():
-        here = group[start : start + chunk.shape[0]]
-        used = np.flatnonzero(here >= 0)
-        ones = np.ones(len(used), np.int64)
-        pick = sparse.csr_array((ones, (here[used], used)), shape=(groups, chunk.shape[0]))
-        out = out + pick @ chunk
-    return out
+def picks_rows(rows: IntArray, units: int) -> CSR:
+    """What takes chosen units in the order given, int64 [len(rows), units]."""
+    ones = np.ones(len(rows), np.int64)
+    return sparse.csr_array((ones, (np.arange(len(rows)), rows)), shape=(len(rows), units))
+
+
+def gather(counts: Counts, wanted: Mapping[str, CSR]) -> dict[str, CSR]:
+    """Several sums in one reading of the counts, by name."""
+    return dict(zip(wanted, counts.sums(*wanted.values()), strict=True))

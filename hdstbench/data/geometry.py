@@ -17,6 +17,12 @@ class Affine:
         """Map points [N, 2] to [N, 2]."""
         return np.asarray(uv @ self.matrix[:, :2].T + self.matrix[:, 2])
 
+    def moved(self, step: FloatArray) -> "Affine":
+        """The same map with its results shifted by `step` [2]."""
+        matrix = self.matrix.copy()
+        matrix[:, 2] += step
+        return Affine(matrix)
+
     @property
     def scale(self) -> float:
         """Square root of the area that a unit square covers."""

@@ -15,11 +15,13 @@ import tifffile
 from PIL import Image
 from typing_extensions import override
 
-from hdstbench.arrays import FloatArray, Pixels
+from hdstbench.arrays import FloatArray, IntArray, Pixels
 from hdstbench.errors import DataError, MissingError
 
 WHITE = 255
 TILES_KEPT = 256
+MAX_BYTES = 2**29
+"""Of decoded tiles that are kept while squares are read in order."""
 MAX_UPSAMPLING = 1.15
 RGB = 3
 TIFF = (".tif", ".tiff", ".btf")
@@ -39,6 +41,10 @@ class SlideImage(Protocol):
         """Pixels of a window that lies wholly inside, uint8 [height, width, 3]."""
         ...
 
+    def order(self, corners: FloatArray, side: float) -> IntArray:
+        """In which order to read squares with these top left corners, [B, 2], so that it costs least."""
+        return np.lexsort((corners[:, 0], corners[:, 1] // max(side, 1.0)))
+
 
 def open_image(path: Path) -> SlideImage:
     """Open a picture by its content.
@@ -50,7 +56,7 @@ def open_image(path: Path) -> SlideImage:
     if not path.is_file():
         msg = f"{path} is not there; wanted the full-resolution H&E image"
         raise MissingError(msg)
-    if path.name.startswith(REFUSED):
+    if any(name in path.name for name in REFUSED):
         msg = f"{path} is a small picture of Space Ranger; give the full-resolution H&E it was made from"
         raise DataError(msg)
     try:
@@ -91,6 +97,25 @@ def read_region(image: SlideImage, x: float, y: float, side: float, size_px: int
     return np.asarray(scaled)
 
 
+def read_regions(
+    image: SlideImage, corners: FloatArray, side: float, size_px: int
+) -> Iterator[tuple[int, Pixels]]:
+    """Read many squares, each tile of the picture once.
+
+    Args:
+        image: The picture.
+        corners: Top left corners in full-resolution pixels, [B, 2].
+        side: Side of the squares there.
+        size_px: Side of the results.
+
+    Yields:
+        Numbers of squares, in the order that suits the picture, and their pixels as `read_region` gives them.
+    """
+    for number in image.order(corners, side).tolist():
+        x, y = corners[number]
+        yield number, read_region(image, float(x), float(y), side, size_px)
+
+
 def padded(image: SlideImage, x: int, y: int, width: int, height: int) -> Pixels:
     """Read a window that may reach outside, which is white, uint8 [height, width, 3]."""
     out = np.full((height, width, RGB), WHITE, np.uint8)
@@ -111,7 +136,7 @@ def outside_share(image: SlideImage, x: FloatArray, y: FloatArray, side: float) 
 
 
 class ArrayImage(SlideImage):
-    """A picture held as an array, such as the memory map of an uncompressed TIFF."""
+    """A picture held as an array."""
 
     def __init__(self, pixels: Pixels) -> None:
         self._pixels = pixels
@@ -124,6 +149,35 @@ class ArrayImage(SlideImage):
     @override
     def window(self, x: int, y: int, width: int, height: int) -> Pixels:
         return np.asarray(self._pixels[y : y + height, x : x + width])
+
+
+class FlatImage(SlideImage):
+    """The first page of a TIFF whose rows lie uncompressed one after the other.
+
+    Rows are read, not mapped: the pages of a map would count as this process's memory.
+    """
+
+    def __init__(self, path: Path, page: tifffile.TiffPage) -> None:
+        self._file = path.open("rb")
+        self._start, self._samples = page.dataoffsets[0], page.samplesperpixel
+        self._size = page.imagewidth, page.imagelength
+
+    @property
+    @override
+    def size(self) -> tuple[int, int]:
+        return self._size
+
+    @override
+    def window(self, x: int, y: int, width: int, height: int) -> Pixels:
+        out = np.empty((height, width, RGB), np.uint8)
+        for row in range(height):
+            start = self._start + ((y + row) * self._size[0] + x) * self._samples
+            data = os.pread(self._file.fileno(), width * self._samples, start)
+            if len(data) < width * self._samples:
+                msg = f"{self._file.name} ends in row {y + row} of {self._size[1]}; fetch it again"
+                raise DataError(msg)
+            out[row] = np.frombuffer(data, np.uint8).reshape(width, self._samples)[:, :RGB]
+        return out
 
 
 class PictureImage(SlideImage):
@@ -177,10 +231,10 @@ def _open_tiff(path: Path) -> SlideImage:
         if page.is_tiled:
             return TiledImage(path)
         if page.is_memmappable:
-            return ArrayImage(tifffile.memmap(path, page=0, mode="r")[..., :RGB])
+            return FlatImage(path, page)
     msg = (
         f"{path} is a stripped, compressed TIFF, which cannot be read by region; make it tiled: "
-        f"vips tiffsave {path.name} tiled.tif --tile --pyramid --compression jpeg --Q 95 --bigtiff"
+        f"hdstbench data convert {path.name} -o tiled.tif --run OUTS"
     )
     raise DataError(msg)
 
@@ -193,7 +247,7 @@ class TiledImage(SlideImage):
         page = self._tiff.pages[0]
         assert isinstance(page, tifffile.TiffPage)
         self._page = page
-        self._lock = threading.Lock()
+        self._lock, self._kept = threading.Lock(), TILES_KEPT
         self._tiles: OrderedDict[int, Pixels] = OrderedDict()
 
     @property
@@ -215,6 +269,17 @@ class TiledImage(SlideImage):
                 out[y0:y1, x0:x1] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
         return out
 
+    @override
+    def order(self, corners: FloatArray, side: float) -> IntArray:
+        """See SlideImage; keeps as many tiles as lie across the squares, within `MAX_BYTES`."""
+        tall, wide = self._page.tilelength, self._page.tilewidth
+        band = corners[:, 1] // tall
+        across = (np.ptp(corners[:, 0], axis=0) if len(corners) else 0) + side
+        rows = side // tall + 3
+        most = max(TILES_KEPT, MAX_BYTES // (tall * wide * RGB))
+        self._kept = int(np.clip(rows * (across // wide + 2), TILES_KEPT, most))
+        return np.lexsort((corners[:, 0], band))
+
     def _tile(self, index: int) -> Pixels:
         with self._lock:
             if index in self._tiles:
@@ -223,7 +288,7 @@ class TiledImage(SlideImage):
         tile = self._read(index)
         with self._lock:
             self._tiles[index] = tile
-            if len(self._tiles) > TILES_KEPT:
+            if len(self._tiles) > self._kept:
                 self._tiles.popitem(last=False)
         return tile
 

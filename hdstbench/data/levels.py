@@ -3,6 +3,8 @@
 Parents follow from coordinates alone, never from expression.
 """
 
+import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,7 @@ from hdstbench.errors import MissingError
 
 BASE_UM = 8
 """Coarse levels are summed from the bins of this size, whatever the resolution of the task."""
+MIN_CUSTOM_UM, MAX_CUSTOM_UM = 4, 64
 MIN_TISSUE = 0.8
 """Coarse units with a smaller share of in-tissue bins are no targets."""
 
@@ -89,15 +92,31 @@ def native(name: str, patch_um: float, pitch_um: float) -> Resolution:
 
 
 def resolution(name: str) -> Resolution:
-    """Look up a bin resolution.
+    """Look up a bin resolution, or make a custom one.
 
     Raises:
-        MissingError: If there is none of that name.
+        MissingError: If there is none of that name and it is no even size from 4 to 64 um.
     """
-    if name not in RESOLUTIONS:
-        msg = f"no resolution {name!r}; there are {', '.join(RESOLUTIONS)}"
+    if name in RESOLUTIONS:
+        return RESOLUTIONS[name]
+    um = int(name.removesuffix("um")) if re.fullmatch(r"[1-9]\d*um", name) else 0
+    if um % 2 or not MIN_CUSTOM_UM <= um <= MAX_CUSTOM_UM:
+        msg = (
+            f"no resolution {name!r}; there are {', '.join(RESOLUTIONS)}, and even bins of {MIN_CUSTOM_UM} "
+            f"to {MAX_CUSTOM_UM} um that are summed from finer ones"
+        )
         raise MissingError(msg)
-    return RESOLUTIONS[name]
+    return _custom(um)
+
+
+def _custom(um: int) -> Resolution:
+    """Bins of any even size: blocks near 128 um, a minimum of UMI on the line through 8 and 16 um."""
+    unit = Level(name="unit", side_um=um, patch_um=max(28.0, um))
+    least = round(20 * (um / 8) ** math.log2(50 / 20))
+    side = max(1, round(REGION.side_um / um)) * um
+    return Resolution(
+        name=f"{um}um", unit=unit, block_um=float(side), coarse=(SPOT, REGION), min_umi=max(1, least)
+    )
 
 
 def array_um(sample: Sample) -> FloatArray:

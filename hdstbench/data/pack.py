@@ -1,20 +1,28 @@
 """Write one prepared slide: pixels and places here, counts there."""
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
-from hdstbench.arrays import CSR, FloatArray, Pixels
+from hdstbench.arrays import CSR, FloatArray
 from hdstbench.data.card import SampleCard
-from hdstbench.data.counts import Genes, sum_groups
-from hdstbench.data.image import MAX_UPSAMPLING, SlideImage, open_image, outside_share, read_region
+from hdstbench.data.counts import Genes, gather, picks_groups
+from hdstbench.data.image import (
+    MAX_UPSAMPLING,
+    ArrayImage,
+    SlideImage,
+    open_image,
+    outside_share,
+    read_region,
+    read_regions,
+)
 from hdstbench.data.levels import Resolution
 from hdstbench.data.prepared import FORMAT, Arrays, Digest, Manifest, save_arrays, save_blocks, save_manifest
 from hdstbench.data.sample import Sample
+from hdstbench.data.strata import read_strata
 from hdstbench.data.truth import expected_shares
 from hdstbench.data.units import Coarse, Units, choose_units, place_coarse
 from hdstbench.errors import DataError
@@ -26,11 +34,20 @@ MAX_OUTSIDE = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a slide is prepared: resolution, um a pixel, all blocks or a sample, a file of true rates."""
+    """How a slide is prepared.
+
+    Attributes:
+        res: The resolution.
+        mpp: um a pixel of patches.
+        everything: Take all blocks of the tissue, not a sample.
+        strata: A file of regions or labels.
+        truth: A file of true rates.
+    """
 
     res: Resolution
     mpp: float
     everything: bool = False
+    strata: Path | None = None
     truth: Path | None = None
 
 
@@ -59,13 +76,18 @@ def write_slide(folder: Path, sample: Sample, base: Sample, card: SampleCard, re
     res, mpp = recipe.res, recipe.mpp
     _check_scale(sample, mpp)
     units = choose_units(sample, base, res, everything=recipe.everything)
-    _check_places(sample, units)
     coarse = [place_coarse(units, base, level) for level in res.coarse]
     patch_px = {level.name: round(level.patch_um / mpp) for level in res.levels}
     scale = _Scale(sample.mpp, mpp, patch_px)
     pixels, labels = blake2b(digest_size=16), blake2b(digest_size=16)
-    _write_pixels(folder / "pixels", open_image(sample.image), (units, coarse), scale, pixels)
-    _write_labels(folder / "labels", units, coarse, sample, labels)
+    if sample.patches is not None:
+        _write_patches(folder / "pixels", sample, units, scale, pixels)
+    else:
+        _write_pixels(folder / "pixels", _open(sample, units), (units, coarse), scale, pixels)
+    _write_labels(folder / "labels", units, coarse, (sample, base), labels)
+    if recipe.strata:
+        names = read_strata(recipe.strata, sample, units)
+        save_arrays(folder / "labels" / "strata.npz", {"name": names}, labels)
     if recipe.truth:
         _write_expected(folder / "labels", units, recipe, labels)
     manifest = Manifest(
@@ -90,17 +112,19 @@ def write_slide(folder: Path, sample: Sample, base: Sample, card: SampleCard, re
 
 def _check_scale(sample: Sample, mpp: float) -> None:
     if sample.mpp / mpp > MAX_UPSAMPLING:
+        what = sample.image or f"the patch of a unit of {sample.id}"
         msg = (
-            f"{sample.image} has {sample.mpp:.4f} um a pixel, the card wants {mpp:g}: enlarging by more "
-            f"than {MAX_UPSAMPLING} invents detail; set mpp = {sample.mpp:.2f} in the card"
+            f"{what} has {sample.mpp:.4f} um a pixel, the card wants {mpp:g}: enlarging by more than "
+            f"{MAX_UPSAMPLING} invents detail; set mpp = {sample.mpp:.2f} in the card"
         )
         raise DataError(msg)
 
 
-def _check_places(sample: Sample, units: Units) -> None:
-    """The units have to lie on the image."""
-    size = np.array(open_image(sample.image).size)
-    xy = units.xy_um / sample.mpp
+def _open(sample: Sample, units: Units) -> SlideImage:
+    """Open a sample's image; the units have to lie on it."""
+    assert sample.image is not None
+    image = open_image(sample.image)
+    size, xy = np.array(image.size), units.xy_um / sample.mpp
     outside = float(((xy < 0) | (xy > size)).any(axis=1).mean())
     if outside > MAX_OUTSIDE:
         low, high = xy.min(axis=0), xy.max(axis=0)
@@ -110,6 +134,7 @@ def _check_places(sample: Sample, units: Units) -> None:
             "image that the positions belong to"
         )
         raise DataError(msg)
+    return image
 
 
 def _write_pixels(
@@ -120,8 +145,7 @@ def _write_pixels(
     side = _block_side(units, coarse, scale)
     _check_disk(folder, len(units.block_xy_um) * side**2 * 3)
     origin = units.block_xy_um - side * mpp / 2
-    common = {"uv_um": units.uv_um, "grid": units.grid, "sampled": units.sampled, "window": units.window}
-    levels = {"unit": (units.xy_um, units.block, common)}
+    levels = {"unit": (units.xy_um, units.block, _of_units(units))}
     levels |= {c.level.name: (c.xy_um, c.block, {"parent": c.parent, "grid": c.grid}) for c in coarse}
     for name, (xy, block, extra) in levels.items():
         half = scale.patch_px[name] * mpp / 2
@@ -130,8 +154,33 @@ def _write_pixels(
         offset = np.round((xy - half - origin[block]) / mpp).astype(np.int32)
         arrays = {"xy_um": xy, "block": block, "offset": offset, "pad": pad.astype(np.float32), **extra}
         save_arrays(folder / f"{name}.npz", arrays, digest)
-    images = _cut(image, origin / full_mpp, side * mpp / full_mpp, side)
+    images = read_regions(image, origin / full_mpp, side * mpp / full_mpp, side)
     save_blocks(folder / "blocks.npy", images, len(origin), side, digest)
+
+
+def _of_units(units: Units) -> Arrays:
+    return {"uv_um": units.uv_um, "grid": units.grid, "sampled": units.sampled, "window": units.window}
+
+
+def _write_patches(folder: Path, sample: Sample, units: Units, scale: _Scale, digest: Digest) -> None:
+    """Units that come with their own patch: each is the image of its own block."""
+    assert sample.patches is not None
+    side, given = scale.patch_px["unit"], sample.patches.shape[1]
+    full = side * scale.mpp / scale.full_mpp
+    if full > given + 1e-6:
+        msg = (
+            f"{sample.id} comes with patches of {given * scale.full_mpp:g} um, the card wants "
+            f"{side * scale.mpp:g}; set patch_um in the card"
+        )
+        raise DataError(msg)
+    count = len(units.uv_um)
+    arrays = {"xy_um": units.xy_um, "block": units.block, "pad": np.zeros(count, np.float32)}
+    arrays |= {"offset": np.zeros((count, 2), np.int32), **_of_units(units)}
+    save_arrays(folder / "unit.npz", arrays, digest)
+    corner = (given - full) / 2
+    patches = (ArrayImage(sample.patches[row]) for row in units.rows)
+    images = ((i, read_region(patch, corner, corner, full, side)) for i, patch in enumerate(patches))
+    save_blocks(folder / "blocks.npy", images, count, side, digest)
 
 
 def _block_side(units: Units, coarse: list[Coarse], scale: _Scale) -> int:
@@ -156,18 +205,23 @@ def _check_disk(folder: Path, wanted: int) -> None:
         raise DataError(msg)
 
 
-def _cut(image: SlideImage, corner: FloatArray, side_full: float, side: int) -> Iterator[Pixels]:
-    for x, y in corner:
-        yield read_region(image, float(x), float(y), side_full, side)
-
-
-def _write_labels(folder: Path, units: Units, coarse: list[Coarse], sample: Sample, digest: Digest) -> None:
-    save_arrays(folder / "unit.npz", _sparse(units.counts), digest)
+def _write_labels(
+    folder: Path, units: Units, coarse: list[Coarse], pair: tuple[Sample, Sample], digest: Digest
+) -> None:
+    """Write counts, read in one pass over each matrix."""
+    sample, base = pair
+    everything = picks_groups(np.zeros(len(sample.counts), np.int64), 1)
+    own, above = {"unit": units.pick, "slide": everything}, {c.level.name: c.pick for c in coarse}
+    if base is sample:
+        counts = gather(sample.counts, own | above)
+    else:
+        counts = gather(sample.counts, own) | (gather(base.counts, above) if above else {})
+    save_arrays(folder / "unit.npz", _sparse(counts["unit"]), digest)
     for c in coarse:
-        save_arrays(folder / f"{c.level.name}.npz", {**_sparse(c.counts), "target": c.target}, digest)
+        arrays = {**_sparse(counts[c.level.name]), "target": c.target}
+        save_arrays(folder / f"{c.level.name}.npz", arrays, digest)
     genes: Genes = sample.counts.genes
-    everywhere = np.zeros(len(sample.counts), np.int64)
-    bulk = sum_groups(sample.counts, everywhere, 1).toarray()[0]
+    bulk = counts["slide"].toarray()[0]
     slide = {"gene_ids": np.array(genes.ids), "symbols": np.array(genes.symbols), "pseudobulk": bulk}
     save_arrays(folder / "slide.npz", slide, digest)
 

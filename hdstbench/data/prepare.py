@@ -9,12 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hdstbench import ENGINE
-from hdstbench.data import spaceranger, st
 from hdstbench.data.card import Dataset, SampleCard, cache_root
-from hdstbench.data.levels import BASE_UM, Resolution
+from hdstbench.data.levels import Resolution
 from hdstbench.data.pack import Recipe, write_slide
 from hdstbench.data.prepared import FORMAT
-from hdstbench.data.sample import Sample
+from hdstbench.data.readers import has_files, input_files, read_pair
 from hdstbench.errors import DataError, MissingError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -36,7 +35,7 @@ def prepared_folder(dataset: Dataset, sample: SampleCard, res: Resolution, *, ev
     )
     place = cache_root() / "prepared" / dataset.card.name / res.name
     try:
-        files = [(path.name, path.stat()) for path in _inputs(dataset, sample, res)]
+        files = [(path.name, path.stat()) for path in input_files(dataset, sample, res)]
     except MissingError:
         ready = sorted(place.glob(f"{sample.id}-{settings}-*/manifest.json"))
         if not ready or has_files(dataset, sample):
@@ -52,13 +51,6 @@ def prepared_folder(dataset: Dataset, sample: SampleCard, res: Resolution, *, ev
     return place / f"{sample.id}-{settings}-{state}"
 
 
-def has_files(dataset: Dataset, sample: SampleCard) -> bool:
-    """Whether anything of a slide's own files is there."""
-    if dataset.card.reader == "her2st":
-        return any(path.exists() for path in st.file_paths(dataset.root / sample.path, sample.id))
-    return any((dataset.root / name).exists() for name in (sample.path, sample.image))
-
-
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -69,15 +61,6 @@ def is_prepared(dataset: Dataset, sample: SampleCard, res: Resolution, *, everyt
         return (prepared_folder(dataset, sample, res, everything=everything) / "manifest.json").is_file()
     except MissingError:
         return False
-
-
-def _inputs(dataset: Dataset, sample: SampleCard, res: Resolution) -> list[Path]:
-    path = dataset.root / sample.path
-    if dataset.card.reader == "her2st":
-        return st.input_files(path, sample.id)
-    found = spaceranger.input_files(path, res.bin_um) + spaceranger.input_files(path, BASE_UM)
-    found.append(spaceranger.need_image(dataset.root / sample.image))
-    return found + ([dataset.root / sample.truth] if sample.truth else [])
 
 
 def prepare_slide(dataset: Dataset, sample: SampleCard, res: Resolution, *, everything: bool = False) -> Path:
@@ -120,25 +103,12 @@ def _publish(part: Path, folder: Path) -> None:
 
 
 def _fill(part: Path, dataset: Dataset, card: SampleCard, res: Resolution, *, everything: bool) -> None:
-    sample, base = _read(dataset, card, res)
-    truth = dataset.root / card.truth if card.truth else None
-    write_slide(
-        part, sample, base, card, Recipe(res=res, mpp=dataset.card.mpp, everything=everything, truth=truth)
+    sample, base = read_pair(dataset, card, res)
+    recipe = Recipe(
+        res=res,
+        mpp=dataset.card.mpp,
+        everything=everything,
+        strata=dataset.root / card.strata if card.strata else None,
+        truth=dataset.root / card.truth if card.truth else None,
     )
-
-
-def _read(dataset: Dataset, card: SampleCard, res: Resolution) -> tuple[Sample, Sample]:
-    """Read the bins of the task and those of 8 um, which may be the same."""
-    path = dataset.root / card.path
-    if dataset.card.reader == "her2st":
-        sample = st.read_st(path, card.id)
-        return sample, sample
-    image = dataset.root / card.image
-    base = spaceranger.read_spaceranger(path, BASE_UM, image, card.id)
-    if res.bin_um == BASE_UM:
-        return base, base
-    sample = spaceranger.read_spaceranger(path, res.bin_um, image, card.id)
-    if sample.counts.genes.ids != base.counts.genes.ids:
-        msg = f"{path}: the {BASE_UM} and {res.bin_um} um matrices list different genes; they are of two runs"
-        raise DataError(msg)
-    return sample, base
+    write_slide(part, sample, base, card, recipe)

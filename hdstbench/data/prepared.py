@@ -2,7 +2,7 @@
 
     <slide>/manifest.json
     <slide>/pixels/{unit,spot,region}.npz  blocks.npy     places and block images
-    <slide>/labels/{unit,spot,region}.npz  slide.npz      counts and library sizes
+    <slide>/labels/{unit,spot,region}.npz  slide.npz      counts, library sizes, strata.npz if any
 
 Its `content` hashes are made from the arrays, so the same data prepared twice has the same name.
 """
@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ from hdstbench.arrays import Pixels
 from hdstbench.errors import DataError
 from hdstbench.strict import build
 
-FORMAT = 1
+FORMAT = 2
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -74,17 +75,24 @@ def save_arrays(path: Path, arrays: Arrays, digest: Digest) -> None:
     np.savez(path, **arrays)  # type: ignore[arg-type] # the stubs miss that names are free
 
 
-def save_blocks(path: Path, images: Iterator[Pixels], count: int, side: int, digest: Digest) -> None:
-    """Write block images one after the other as one .npy, uint8 [count, side, side, 3].
+def save_blocks(
+    path: Path, images: Iterator[tuple[int, Pixels]], count: int, side: int, digest: Digest
+) -> None:
+    """Write numbered block images, in any order, as one .npy, uint8 [count, side, side, 3].
 
     Plain writes, no memory map: a full disk is an error here, not a crash.
     """
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, side, side, 3)}
+    parts = [b""] * count
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for image in images:
-            file.write(image.tobytes())
-            digest.update(image.tobytes())
+        start = file.tell()
+        for number, image in images:
+            content = image.tobytes()
+            file.seek(start + number * len(content))
+            file.write(content)
+            parts[number] = blake2b(content, digest_size=16).digest()
+    digest.update(b"".join(parts))
 
 
 def save_manifest(folder: Path, manifest: Manifest) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hdstbench.arrays import FloatArray, IntArray
+from hdstbench.arrays import FloatArray, IntArray, Pixels
 from hdstbench.data.counts import Counts
 from hdstbench.data.geometry import Affine
 
@@ -22,8 +22,9 @@ class Sample:
             themselves may bend a little.
         grid_shape: Rows and columns of the whole array.
         counts: Raw counts [N, G].
-        image: The full-resolution image.
+        image: The full-resolution image; None where each unit comes with its patch instead.
         sources: Every file that was read.
+        patches: Each unit's own patch, uint8 [N, S, S, 3] at `mpp`, where there is no image.
     """
 
     id: str
@@ -34,5 +35,6 @@ class Sample:
     to_px: Affine
     grid_shape: tuple[int, int]
     counts: Counts
-    image: Path
+    image: Path | None
     sources: tuple[Path, ...]
+    patches: Pixels | None = None

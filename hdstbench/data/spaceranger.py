@@ -3,70 +3,27 @@
 Formats and traps: 10x documentation and the public files; see docs/data.md.
 """
 
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
-from hdstbench.arrays import FloatArray
-from hdstbench.data.geometry import Affine, fit_affine
+from hdstbench.arrays import FloatArray, IntArray
+from hdstbench.data.counts import Counts, GroupedCounts
+from hdstbench.data.crop import Crop, read_crop
+from hdstbench.data.geometry import Affine
 from hdstbench.data.image import open_image
+from hdstbench.data.layout import FILES, Run, input_files, need, need_raw, open_run
+from hdstbench.data.positions import Positions, fit, join, read_positions, read_scale
 from hdstbench.data.sample import Sample
-from hdstbench.data.tenx import H5Counts, read_matrix
+from hdstbench.data.tenx import read_genes, read_matrix
 from hdstbench.errors import DataError, MissingError
 
-POSITION_COLUMNS = (
-    "barcode",
-    "array_row",
-    "array_col",
-    "pxl_row_in_fullres",
-    "pxl_col_in_fullres",
-)
-MATRIX = "filtered_feature_bc_matrix.h5"
-POSITIONS = "tissue_positions.parquet"
-SCALEFACTORS = "scalefactors_json.json"
-BARCODE = re.compile(r"s_(\d{3})um_(\d{5})_(\d{5})-1")
-MAX_RESIDUAL_UM = 0.8
-"""Real maps are projective: VisiumIO's subset of a mouse brain misses a straight grid by 0.26 um."""
-MAX_MPP_ERROR = 0.02
-MAX_MPP = 1.2  # a full-resolution H&E has less; CytAssist images have 6
 HIRES_SLACK_PX = 2
+MATRIX, _, POSITIONS, SCALE, HIRES = FILES
 
-
-def find_bins(path: Path, bin_um: int) -> Path:
-    """Find the folder of one bin size from `outs/`, its parent, `binned_outputs/` or itself.
-
-    Raises:
-        MissingError: If it is not below `path`; names what is there.
-    """
-    name = f"square_{bin_um:03d}um"
-    places = [path / "outs" / "binned_outputs", path / "binned_outputs", path, path.parent]
-    for place in places if path.name.startswith("square_") else places[:3]:
-        if (place / name).is_dir():
-            return place / name
-    there = sorted({f.name for place in places[:3] if place.is_dir() for f in place.glob("square_*")})
-    msg = (
-        f"no {name} below {path} (found {', '.join(there) or 'no square_* folder'}); wanted Space "
-        f"Ranger Visium HD output with {bin_um} um bins"
-    )
-    raise MissingError(msg)
-
-
-def input_files(path: Path, bin_um: int) -> list[Path]:
-    """The files that are read for one bin size.
-
-    Raises:
-        MissingError: If one is not there.
-    """
-    folder = find_bins(path, bin_um)
-    names = (MATRIX, f"spatial/{POSITIONS}", f"spatial/{SCALEFACTORS}")
-    return [_need(folder / name) for name in names]
+__all__ = ["input_files", "need_image", "read_spaceranger"]
 
 
 def need_image(path: Path) -> Path:
@@ -81,119 +38,117 @@ def need_image(path: Path) -> Path:
     return path
 
 
-def read_spaceranger(path: Path, bin_um: int, image: Path, name: str) -> Sample:
+def read_spaceranger(
+    path: Path, bin_um: int, image: Path, name: str, *, shift_um: tuple[float, ...] = ()
+) -> Sample:
     """Read the in-tissue bins of one size.
 
+    Bins that Space Ranger did not write are summed from the coarsest of its bins that divides them.
+
     Args:
-        path: `outs/`, its parent, `binned_outputs/` or one `square_*` folder.
+        path: `outs/`, its parent, `binned_outputs/`, one `square_*` folder, or an archive of them; or
+            a folder with such archives.
         bin_um: Side of a bin in um.
         image: The full-resolution H&E that Space Ranger was given.
         name: Name of the slide.
+        shift_um: (dx, dy) that is added to every position, in the image frame.
 
     Raises:
         MissingError: If a file is not there.
         DataError: If files contradict each other, or the image is not the one of the positions.
     """
-    files = input_files(path, bin_um)
-    matrix, places, factors = files
-    positions = _read_positions(places)
-    scale = _read_scalefactors(factors, bin_um)
-    counts = read_matrix(matrix)
-    affine = _fit(positions, scale, bin_um, matrix.parent)
-    _check_image(need_image(image), places.parent, scale.hires)
-    rows = _join(counts, positions, bin_um)
-    xy = positions[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(np.float64)
-    grid = positions[["array_row", "array_col"]].to_numpy(np.int64)
+    run = open_run(path, bin_um)
+    source_um = run.source_um(bin_um)
+    folder = run.bins[source_um]
+    table, factors = need(folder / POSITIONS), need(folder / SCALE)
+    positions, scale = read_positions(table), read_scale(factors, source_um)
+    affine = fit(positions, scale.mpp, source_um)
+    crop = read_crop(need_image(image))
+    _check_image(image, _hires(run, folder), scale.hires, crop)
+    if source_um == bin_um:
+        bins = _own(positions, folder, affine, bin_um)
+    else:
+        bins = _coarser(positions, folder, affine, source_um, bin_um // source_um)
+    move = np.array(shift_um or (0.0, 0.0)) / scale.mpp - crop.corner
     return Sample(
         id=name,
         unit_um=float(bin_um),
         mpp=scale.mpp,
-        grid=grid[rows],
-        xy_px=xy[rows],
-        to_px=affine,
-        grid_shape=(int(grid[:, 0].max()) + 1, int(grid[:, 1].max()) + 1),
-        counts=counts,
+        grid=bins.grid,
+        xy_px=bins.xy_px + move,
+        to_px=bins.to_px.moved(move),
+        grid_shape=bins.shape,
+        counts=bins.counts,
         image=image,
-        sources=(*files, image),
+        sources=(*input_files(path, bin_um), image),
     )
 
 
-def _need(path: Path) -> Path:
-    if not path.is_file():
-        msg = f"{path} is not there; wanted the whole square_* folder of a Space Ranger run"
-        raise MissingError(msg)
-    return path
-
-
-def _read_positions(path: Path) -> pd.DataFrame:
-    """Read the columns by name; integer columns come unsigned and wrap, so they are widened."""
-    try:
-        found = pq.read_schema(path).names
-        missing = [name for name in POSITION_COLUMNS if name not in found]
-        if missing:
-            msg = f"{path} lacks the column {', '.join(missing)} (found {', '.join(found)})"
-            raise DataError(msg)
-        table = pd.read_parquet(path, columns=list(POSITION_COLUMNS))
-    except (OSError, pa.ArrowException) as error:
-        msg = f"{path} is not a whole parquet file: {str(error).splitlines()[0]}; fetch it again"
-        raise DataError(msg) from error
-    if table.isna().any(axis=None) or table["barcode"].duplicated().any():
-        msg = f"{path} has empty cells or repeated barcodes; fetch it again"
-        raise DataError(msg)
-    return table.astype({"array_row": np.int64, "array_col": np.int64})
-
-
 @dataclass(frozen=True, slots=True)
-class _Scale:
-    mpp: float
-    hires: float
+class _Bins:
+    grid: IntArray
+    xy_px: FloatArray
+    counts: Counts
+    to_px: Affine
+    shape: tuple[int, int]
 
 
-def _read_scalefactors(path: Path, bin_um: int) -> _Scale:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        found = float(values["bin_size_um"])
-        scale = _Scale(float(values["microns_per_pixel"]), float(values["tissue_hires_scalef"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"{path}: wanted bin_size_um, microns_per_pixel and tissue_hires_scalef, got {error!r}"
-        raise DataError(msg) from error
-    if found != bin_um:
-        msg = f"{path} says bins of {found:g} um, its folder says {bin_um} um"
-        raise DataError(msg)
-    if not 0 < scale.mpp <= MAX_MPP:
-        msg = (
-            f"{path} says {scale.mpp:g} um a pixel; a full-resolution H&E has less than {MAX_MPP}: the "
-            "run had only the CytAssist image, run Space Ranger again with --image"
-        )
-        raise DataError(msg)
-    return scale
+def _own(positions: Positions, folder: Path, affine: Affine, bin_um: int) -> _Bins:
+    """The bins of the filtered matrix, which are those in tissue."""
+    counts = read_matrix(need(folder / MATRIX))
+    rows = join(counts.barcodes, positions, counts.path, bin_um)
+    return _Bins(positions.grid[rows], positions.xy_px[rows], counts, affine, positions.shape)
 
 
-def _fit(positions: pd.DataFrame, scale: _Scale, bin_um: int, folder: Path) -> Affine:
-    uv = positions[["array_col", "array_row"]].to_numpy(np.float64)
-    xy = positions[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(np.float64)
-    affine, residual = fit_affine(uv, xy)
-    if residual * scale.mpp > MAX_RESIDUAL_UM:
-        msg = (
-            f"{folder}: positions miss a regular grid by {residual:.1f} px; tissue_positions.parquet "
-            "belongs to another run"
-        )
-        raise DataError(msg)
-    mpp = bin_um / affine.scale
-    if abs(mpp / scale.mpp - 1) > MAX_MPP_ERROR:
-        msg = (
-            f"{folder}: positions give {mpp:.4f} um a pixel, scalefactors_json.json {scale.mpp:.4f}; "
-            "the files belong to different runs"
-        )
-        raise DataError(msg)
-    return affine
+def _coarser(positions: Positions, folder: Path, affine: Affine, source_um: int, scale: int) -> _Bins:
+    """Sum `scale` x `scale` bins into one, which is in tissue if any of them is.
+
+    At the edge of the tissue some of them are not, so the raw matrix is summed, over the genes of the
+    filtered one.
+    """
+    genes = read_genes(need(folder / MATRIX))
+    counts = read_matrix(need_raw(folder, source_um * scale), genes)
+    rows = join(counts.barcodes, positions, counts.path, source_um)
+    columns = -(-positions.shape[1] // scale)
+    parent = positions.grid // scale @ np.array([columns, 1])
+    tissue = np.unique(parent[positions.in_tissue > 0])
+    group = np.searchsorted(tissue, parent[rows])
+    group[(group == len(tissue)) | (tissue[np.minimum(group, len(tissue) - 1)] != parent[rows])] = -1
+    grid = np.stack(np.divmod(tissue, columns), axis=1)
+    middle = (scale - 1) / 2  # the centre of a coarse bin, counted in fine ones
+    a, t = affine.matrix[:, :2], affine.matrix[:, 2]
+    to_px = Affine(np.column_stack([a * scale, a @ [middle, middle] + t]))
+    xy = _centres(positions, grid, scale, to_px)
+    shape = (-(-positions.shape[0] // scale), columns)
+    return _Bins(grid, xy, GroupedCounts(counts, group, len(grid)), to_px, shape)
 
 
-def _check_image(image: Path, spatial: Path, hires_scale: float) -> None:
-    """The full-resolution image has to be the one that hires was made from."""
-    width, height = open_image(image).size
-    hires = spatial / "tissue_hires_image.png"
-    if not hires.is_file():
+def _centres(positions: Positions, grid: IntArray, scale: int, to_px: Affine) -> FloatArray:
+    """Mean position of the one or four fine bins in the middle; of cut edge bins what the map says."""
+    place = positions.place()
+    xy = to_px(grid[:, ::-1].astype(np.float64))
+    first = grid * scale + (scale - 1) // 2
+    step = 0 if scale % 2 else 1
+    corners = [first + np.array([i, j]) * step for i in (0, 1) for j in (0, 1)]
+    inside = (corners[-1] < place.shape).all(axis=1)
+    found = np.stack([place[corner[inside, 0], corner[inside, 1]] for corner in corners])
+    whole = (found >= 0).all(axis=0)
+    rows = np.flatnonzero(inside)[whole]
+    xy[rows] = positions.xy_px[found[:, whole]].mean(axis=0)
+    return np.asarray(xy)
+
+
+def _hires(run: Run, folder: Path) -> Path | None:
+    """The small picture: archives hold it in one bin folder and hard links to it in the others."""
+    places = [folder, *run.bins.values(), folder.parent.parent, run.path, run.path / "outs"]
+    paths = (place / HIRES for place in places)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _check_image(image: Path, hires: Path | None, hires_scale: float, crop: Crop) -> None:
+    """The full-resolution image, or what it was cropped from, has to be the one that hires was made from."""
+    width, height = crop.source_size or open_image(image).size
+    if hires is None:
         return
     try:
         with Image.open(hires) as small:
@@ -213,21 +168,3 @@ def _check_image(image: Path, spatial: Path, hires_scale: float) -> None:
     full = " x ".join(f"{w / hires_scale:.0f}" for w in wanted)
     msg = f"{image} is {width} x {height} px, the positions belong to one of {full} px; {hint}"
     raise DataError(msg)
-
-
-def _join(counts: H5Counts, positions: pd.DataFrame, bin_um: int) -> FloatArray:
-    """Row of the positions table of each barcode; the two files have different orders."""
-    first = BARCODE.fullmatch(counts.barcodes[0]) if counts.barcodes else None
-    if first is not None and int(first[1]) != bin_um:
-        msg = f"{counts.path} holds bins of {int(first[1])} um in a folder of {bin_um} um bins"
-        raise DataError(msg)
-    rows = pd.Index(positions["barcode"]).get_indexer(pd.Index(counts.barcodes))
-    lost = int((rows < 0).sum())
-    if lost:
-        example = counts.barcodes[int(np.argmin(rows))]
-        msg = (
-            f"{counts.path}: {lost} of {len(rows)} barcodes, such as {example}, are not in "
-            "tissue_positions.parquet; the files belong to different runs"
-        )
-        raise DataError(msg)
-    return np.asarray(rows)

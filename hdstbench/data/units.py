@@ -6,7 +6,7 @@ import numpy as np
 
 from hdstbench.arrays import CSR, BoolArray, FloatArray, IntArray
 from hdstbench.data.blocks import MIN_FILL, place_windows, sample_blocks
-from hdstbench.data.counts import sum_groups, take, totals
+from hdstbench.data.counts import picks_groups, picks_rows
 from hdstbench.data.levels import (
     MIN_TISSUE,
     SPOT,
@@ -35,7 +35,8 @@ class Units:
         block_xy_um: Block centres in the image frame, [B, 2].
         sampled: Units of the headline; the others lie in dense windows only, [N].
         window: Dense window of each unit, -1 for none, [N].
-        counts: Raw counts, [N, genes].
+        rows: The sample's row of each lone unit, [N]; of summed ones their number.
+        pick: The sample's bins that make up each unit, [N, bins].
         left_out: Units that did not enter, by reason.
     """
 
@@ -46,7 +47,8 @@ class Units:
     block_xy_um: FloatArray
     sampled: BoolArray
     window: IntArray
-    counts: CSR
+    rows: IntArray
+    pick: CSR
     left_out: dict[str, int]
 
 
@@ -60,7 +62,7 @@ class Coarse:
         block: A block whose image holds the patch, [M].
         parent: Number of each unit's own, [N].
         target: Which lie in tissue enough to be a target, [M].
-        counts: Raw counts, [M, genes].
+        pick: The 8 um bins that lie in each, [M, bins].
     """
 
     level: Level
@@ -69,7 +71,7 @@ class Coarse:
     block: IntArray
     parent: IntArray
     target: BoolArray
-    counts: CSR
+    pick: CSR
 
 
 def choose_units(sample: Sample, base: Sample, res: Resolution, *, everything: bool) -> Units:
@@ -90,7 +92,7 @@ def choose_units(sample: Sample, base: Sample, res: Resolution, *, everything: b
 
 
 def _lone_units(sample: Sample) -> Units:
-    deep = np.flatnonzero(totals(sample.counts) > 0)
+    deep = np.flatnonzero(sample.counts.totals() > 0)
     _need_some(sample, len(deep), 1)
     rows = deep[np.lexsort((sample.grid[deep, 1], sample.grid[deep, 0]))]
     xy = sample.xy_px[rows] * sample.mpp
@@ -102,7 +104,8 @@ def _lone_units(sample: Sample) -> Units:
         block_xy_um=xy,
         sampled=np.ones(len(rows), bool),
         window=np.full(len(rows), -1),
-        counts=take(sample.counts, rows),
+        rows=rows,
+        pick=picks_rows(rows, len(sample.counts)),
         left_out={"without counts": len(sample.counts) - len(rows)},
     )
 
@@ -139,7 +142,8 @@ def _bin_units(sample: Sample, base: Sample, res: Resolution, *, everything: boo
         block_xy_um=to_image(centre_of(squares[used], res.block_um)),
         sampled=sampled[block[order]],
         window=window[block[order]],
-        counts=_gather(sample, group, rows),
+        rows=rows,
+        pick=_bins_of(group, rows) if group is not None else picks_rows(rows, len(sample.counts)),
         left_out={
             f"less than {MIN_TISSUE:.0%} in tissue": found.partial,
             f"below {res.min_umi} UMI": len(uv) - len(deep),
@@ -166,7 +170,7 @@ class _Candidates:
 
 
 def _candidates(sample: Sample, base: Sample, res: Resolution) -> _Candidates:
-    umi = totals(sample.counts)
+    umi = sample.counts.totals()
     if res.unit.side_um != SPOT.side_um:
         return _Candidates(array_um(sample), sample.grid, umi)
     squares, group = number_cells(cell_of(array_um(sample), SPOT.side_um))
@@ -178,12 +182,11 @@ def _candidates(sample: Sample, base: Sample, res: Resolution) -> _Candidates:
     return _Candidates(centre, squares, summed.astype(np.int64), group, int((~whole).sum()))
 
 
-def _gather(sample: Sample, group: IntArray | None, rows: IntArray) -> CSR:
-    if group is None:
-        return take(sample.counts, rows)
+def _bins_of(group: IntArray, rows: IntArray) -> CSR:
+    """The bins of each chosen group."""
     number = np.full(group.max(initial=-1) + 2, -1)  # last entry serves group -1
     number[rows] = np.arange(len(rows))
-    return sum_groups(sample.counts, number[group], len(rows))
+    return picks_groups(number[group], len(rows))
 
 
 def _need_some(sample: Sample, units: int, min_umi: int) -> None:
@@ -193,7 +196,7 @@ def _need_some(sample: Sample, units: int, min_umi: int) -> None:
 
 
 def place_coarse(units: Units, base: Sample, level: Level) -> Coarse:
-    """Place the spots or regions that are parents of the units, with counts from 8 um bins."""
+    """Place the spots or regions that are parents of the units, and the 8 um bins inside."""
     squares, parent = number_cells(cell_of(units.uv_um, level.side_um))
     first = np.full(len(squares), len(units.block_xy_um))
     np.minimum.at(first, parent, units.block)
@@ -204,13 +207,13 @@ def place_coarse(units: Units, base: Sample, level: Level) -> Coarse:
         block=first,
         parent=parent,
         target=tissue_share(base, squares, level.side_um) >= MIN_TISSUE,
-        counts=_sum_bins(base, squares, level.side_um),
+        pick=_bins_in(base, squares, level.side_um),
     )
 
 
-def _sum_bins(base: Sample, squares: IntArray, side_um: float) -> CSR:
+def _bins_in(base: Sample, squares: IntArray, side_um: float) -> CSR:
     cells = cell_of(array_um(base), side_um)
     both, number = number_cells(np.concatenate([squares, cells]))
     place = np.full(len(both), -1)
     place[number[: len(squares)]] = np.arange(len(squares))
-    return sum_groups(base.counts, place[number[len(squares) :]], len(squares))
+    return picks_groups(place[number[len(squares) :]], len(squares))

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from hdstbench.arrays import CSR, FloatArray, IntArray
-from hdstbench.errors import DataError
-from hdstbench.protocol.slide import all_counts
+from hdstbench.data.card import Dataset
+from hdstbench.errors import DataError, MissingError
+from hdstbench.protocol.slide import all_counts, symbols_of
 from hdstbench.protocol.target import Target
 
 RULE = "mean250+hvg50"
@@ -35,21 +36,56 @@ class Panel:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def choose_panel(train: Sequence[Path], every: Sequence[Path], target: Target) -> Panel:
+def rule(name: str, listed: Sequence[str]) -> str:
+    """How a task's genes are chosen, as its records say it."""
+    if not listed:
+        return RULE
+    return f"{name}:{hashlib.sha256(chr(10).join(listed).encode()).hexdigest()[:12]}"
+
+
+def read_panel(dataset: Dataset, name: str) -> tuple[str, ...]:
+    """Read a card's list of genes: ids or symbols, one a line, `#` begins a comment.
+
+    Raises:
+        MissingError: If the card has no such panel.
+        DataError: If the file is not there, is empty or repeats a gene.
+    """
+    if name not in dataset.card.panels:
+        there = ", ".join(dataset.card.panels) or "none"
+        msg = f"data set {dataset.card.name} has no panel {name!r}; it has {there}"
+        raise MissingError(msg)
+    place = dataset.place.joinpath(dataset.card.panels[name])
+    try:
+        lines = place.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{place}: {error}; wanted a gene id or symbol a line"
+        raise DataError(msg) from error
+    names = tuple(word for line in lines if (word := line.split("#")[0].strip()))
+    if not names or len(set(names)) != len(names):
+        msg = f"{place} lists {len(names)} genes, {len(set(names))} of them different; wanted each once"
+        raise DataError(msg)
+    return names
+
+
+def choose_panel(
+    train: Sequence[Path], every: Sequence[Path], target: Target, listed: Sequence[str] = ()
+) -> Panel:
     """Choose a fold's genes.
 
-    The headline set holds the 250 genes with the largest mean share of a training slide's counts;
-    beside it stand the 50 with the largest variance of the target within training slides. Ties go
-    to the smaller id.
+    The headline set holds the 250 genes with the largest mean share of a training slide's counts, or
+    those that are listed; beside it stand the 50 with the largest variance of the target within
+    training slides. Ties go to the smaller id.
 
     Args:
         train: Prepared training slides.
         every: Prepared slides of the whole split; a gene has to be in each one's table. Nothing
             but the gene ids of the test slides is looked at.
         target: The task's transform.
+        listed: Gene ids or symbols that take the place of the 250; those that a slide lacks are left
+            out, and of several ids of one symbol the one with the largest share is meant.
 
     Raises:
-        DataError: If the slides share no gene.
+        DataError: If the slides share no gene, or none of the listed ones.
     """
     tables = {folder: all_counts(folder)[0] for folder in every}
     shared = sorted(set.intersection(*(set(ids) for ids in tables.values())))
@@ -63,7 +99,9 @@ def choose_panel(train: Sequence[Path], every: Sequence[Path], target: Target) -
         columns = np.array([place[name] for name in shared])
         share += bulk[columns] / max(bulk.sum(), 1) / len(train)
         variance += _variance(target, counts, library)[columns] / len(train)
-    top = np.argsort(-share, kind="stable")[:TOP_MEAN]
+    top: IntArray = np.argsort(-share, kind="stable")[:TOP_MEAN]
+    if listed:
+        top = _find(listed, shared, every[0], share)
     variable = np.argsort(-variance, kind="stable")[:TOP_VARIABLE]
     extra = variable[~np.isin(variable, top)]
     order = np.concatenate([top, extra])
@@ -73,6 +111,20 @@ def choose_panel(train: Sequence[Path], every: Sequence[Path], target: Target) -
         mean250=np.arange(len(top)),
         hvg50=np.array([place_of[int(gene)] for gene in variable]),
     )
+
+
+def _find(listed: Sequence[str], shared: Sequence[str], folder: Path, share: FloatArray) -> IntArray:
+    """Numbers of the listed genes among the shared ones."""
+    place: dict[str, int] = {}
+    symbols = symbols_of(folder)
+    for number in np.argsort(share, kind="stable"):  # the largest share comes last and stays
+        place[symbols[shared[number]]] = int(number)
+    place |= {name: number for number, name in enumerate(shared)}
+    found = list(dict.fromkeys(place[name] for name in listed if name in place))
+    if not found:
+        msg = f"none of the {len(listed)} listed genes, such as {listed[0]}, is in every slide's table"
+        raise DataError(msg)
+    return np.array(found)
 
 
 def _variance(target: Target, counts: CSR, library: IntArray) -> FloatArray:

@@ -205,7 +205,7 @@ def all_counts(folder: Path) -> tuple[tuple[str, ...], CSR, IntArray, IntArray]:
     return tuple(slide["gene_ids"].tolist()), counts, library, slide["pseudobulk"]
 
 
-def symbol(folder: Path, gene: str) -> str:
-    """Symbol of a gene id on a prepared slide; several ids may share one."""
+def symbols_of(folder: Path) -> dict[str, str]:
+    """Symbol of each gene id of a prepared slide; several ids may share one."""
     slide = load_arrays(folder / "labels" / "slide.npz")
-    return str(slide["symbols"][slide["gene_ids"].tolist().index(gene)])
+    return dict(zip(slide["gene_ids"].tolist(), slide["symbols"].tolist(), strict=True))

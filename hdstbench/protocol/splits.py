@@ -55,6 +55,12 @@ def load_split(dataset: Dataset, name: str | None) -> Split:
         DataError: If the file names unknown slides, or a slide on both sides of a fold.
     """
     card = dataset.card
+    if not card.splits:
+        msg = (
+            f"data set {card.name} has no split: it holds {len(card.samples)} slides, and a benchmark needs "
+            "several patients; write a card of your own that joins slides"
+        )
+        raise MissingError(msg)
     name = name or next(iter(card.splits))
     if name not in card.splits:
         msg = f"data set {card.name} has no split {name!r}; it has {', '.join(card.splits)}"

@@ -19,7 +19,11 @@ from hdstbench.protocol.target import find_target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """Everything that makes two scores comparable, except the slides' content."""
+    """Everything that makes two scores comparable, except the slides' content.
+
+    `panel` is the rule by which genes are chosen, or the name and hash of a list of genes, which
+    `listed` holds.
+    """
 
     dataset: str
     resolution: str
@@ -29,6 +33,11 @@ class Task:
     target: str = "log1p-cp10k"
     protocol: str = "hd"
     bins: str = "sample"
+    listed: tuple[str, ...] = ()
+
+    def fields(self) -> dict[str, str]:
+        """What names the task in a record."""
+        return {name: value for name, value in asdict(self).items() if name != "listed"}
 
     @property
     def hash(self) -> str:
@@ -74,7 +83,7 @@ def open_fold(task: Task, split: Split, number: int, folders: Mapping[str, Path]
     target = find_target(task.target)
     names = split.train_of(number)
     every = [folders[name] for name in split.slides]
-    panel = choose_panel([folders[name] for name in names], every, target)
+    panel = choose_panel([folders[name] for name in names], every, target, task.listed)
     whole = [_headline(open_slide(folders[name], panel.genes, target), folders[name]) for name in names]
     parts = [split_inner(slide) for slide in whole]
     sums = [slide.need_labels().target().sum(axis=0, dtype=np.float64) for slide in whole]

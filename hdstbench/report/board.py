@@ -37,6 +37,7 @@ class Plan:
         split_title: Of the split.
         simulated: Whether the data is.
         command: What was typed.
+        panel: A list of genes that took the place of the training slides' top 250.
         kinds: Every model that was asked for, and what kind it is.
         folds: Those that were asked for, of `all_folds`.
         cells: Folders of the cells, relative to the plan.
@@ -53,6 +54,7 @@ class Plan:
     folds: tuple[int, ...] = ()
     all_folds: int = 0
     kinds: dict[str, str] = field(default_factory=dict)
+    panel: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hdstbench.report.board import METRICS, REFERENCE, Board, Row
+from hdstbench.report.board import METRICS, REFERENCE, Board, Plan, Row
 from hdstbench.stats.bootstrap import Interval
 
 FEW_PATIENTS = 6
@@ -63,7 +63,7 @@ def _rounded(value: object) -> object:
 def render(board: Board) -> str:
     """The score table as markdown."""
     plan = board.plan
-    parts = [f"# {plan.stem}: {plan.title}", f"Split: **{plan.split_title}**. Recipe: `{plan.recipe}`."]
+    parts = [f"# {plan.stem}: {plan.title}", _what(plan)]
     if len(plan.folds) < plan.all_folds:
         folds = ", ".join(map(str, plan.folds))
         parts.append(f"**Part of the split only: fold {folds} of {plan.all_folds} folds (counted from 0).**")
@@ -72,6 +72,11 @@ def render(board: Board) -> str:
     parts += [_score_table(board), _oracle_line(board), _failures(board), _patient_table(board)]
     parts += [_counts(board), MEANING, _flag_notes(board), plan.notes, f"```\n{plan.command}\n```"]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _what(plan: Plan) -> str:
+    genes = f" Genes: the list `{plan.panel}`, as far as the slides have them." if plan.panel else ""
+    return f"Split: **{plan.split_title}**. Recipe: `{plan.recipe}`.{genes}"
 
 
 def _score_table(board: Board) -> str:

@@ -13,6 +13,7 @@ from hdstbench.simulate.cells import Region, Tissue
 from hdstbench.simulate.constants import COUNTS, VERSION
 from hdstbench.simulate.counts import bin_counts, draw, drift_sigmas
 from hdstbench.simulate.expression import GeneModel, Rates, Signal, gene_model, rates
+from hdstbench.simulate.featureslice import write_feature_slice
 from hdstbench.simulate.frame import SQUARE_UM, Frame, place
 from hdstbench.simulate.images import HIRES, LOWRES, write_full_image, write_small_images
 from hdstbench.simulate.labels import read_labels, tissue_from_labels
@@ -75,7 +76,7 @@ class Section:
 def write_slide(plan: SlidePlan, folder: Path) -> None:
     """Simulate `plan` and write it below `folder`."""
     section = grow_section(plan)
-    (folder / plan.name).mkdir()
+    (folder / plan.outs).mkdir(parents=True)
     _write_truth(folder / plan.name / "truth.h5", section)
     _write_bins(folder / plan.outs, section)
     rng = stream("simulate", VERSION, "paint", plan.seed, plan.name)
@@ -131,6 +132,8 @@ def _write_bins(outs: Path, section: Section) -> None:
     molecules = draw(section.rates, section.genes, cells, plan.overdispersion, names)
     counts = bin_counts(molecules, squares, len(table.ids), names)[:, table.column]
     mask = _tissue_mask(section)
+    slice_name = f"{plan.name}_feature_slice.h5" if plan.flat else "feature_slice.h5"
+    write_feature_slice(outs / slice_name, section.frame, counts, mask, table)
     for bin_um in BIN_UM:
         scale = round(bin_um / SQUARE_UM)
         coarse, _ = coarsen(counts, squares, scale)

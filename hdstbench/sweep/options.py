@@ -20,12 +20,14 @@ class Options:
     Attributes:
         split: Empty for the card's first.
         folds: Empty for all.
+        panel: A list of genes of the card; empty for the card's, which mostly is none.
         recipe: Empty for the card's.
         encoder: Replaces the image encoder of models that have one.
         weights: "pretrained", "none" or a file; empty for what the recipe says.
         bins: "sample", or "all" blocks of the tissue.
         workers: 0 for one a CPU core, or one on a GPU.
         timeout: Seconds that a cell may take; 0 for no limit.
+        mirror: Base address that files are fetched from, instead of the card's.
     """
 
     models: tuple[str, ...] = ("all",)
@@ -34,6 +36,7 @@ class Options:
     split: str = ""
     folds: tuple[int, ...] = ()
     seeds: tuple[int, ...] = (0,)
+    panel: str = ""
     recipe: str = ""
     encoder: str = ""
     weights: str = ""
@@ -42,6 +45,7 @@ class Options:
     precision: Literal["fp32", "bf16"] = "fp32"
     workers: int = 0
     timeout: float = 0.0
+    mirror: str = ""
     output: str = "runs/default"
 
 

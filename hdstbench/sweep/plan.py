@@ -11,7 +11,7 @@ from hdstbench import ENGINE
 from hdstbench.data.card import Dataset, cache_root
 from hdstbench.errors import DataError, MissingError
 from hdstbench.protocol.audit import audit_split
-from hdstbench.protocol.panel import RULE
+from hdstbench.protocol.panel import read_panel, rule
 from hdstbench.protocol.splits import Split, load_split
 from hdstbench.protocol.task import Task, data_hash
 from hdstbench.records import Record
@@ -30,6 +30,7 @@ class Job:
     task: Task
     flags: tuple[str, ...]
     recipe: str
+    panel: str = ""
 
     @property
     def stem(self) -> str:
@@ -37,6 +38,8 @@ class Job:
         parts = [self.dataset.card.name, self.task.resolution]
         if self.split.name != next(iter(self.dataset.card.splits)):
             parts.append(self.split.name)
+        if self.panel != self.dataset.card.panel:
+            parts.append(self.panel)
         return "-".join(parts)
 
     def folds(self, options: Options) -> tuple[int, ...]:
@@ -62,17 +65,20 @@ def plan_job(dataset: Dataset, resolution: str, options: Options) -> Job:
     if bad:
         msg = f"no fold {bad[0]} in split {split.name}; it has 0 to {len(split.folds) - 1}"
         raise MissingError(msg)
+    name = options.panel or dataset.card.panel
+    listed = read_panel(dataset, name) if name else ()
     task = Task(
         dataset=dataset.card.name,
         resolution=res.name,
         split=split.name,
         split_hash=split.hash,
-        panel=RULE,
+        panel=rule(name, listed),
+        listed=listed,
         bins=options.bins,
     )
     flags = tuple(dict.fromkeys(f.id for f in findings))
     recipe = options.recipe or dataset.card.recipe
-    return Job(dataset=dataset, split=split, task=task, flags=flags, recipe=recipe)
+    return Job(dataset=dataset, split=split, task=task, flags=flags, recipe=recipe, panel=name)
 
 
 def plan_cells(
@@ -124,7 +130,7 @@ def _record(job: Job, setting: Setting, options: Options, draw: _Draw) -> Record
         recipe=job.recipe,
         fold=draw.fold,
         seed=draw.seed,
-        task={**dataclasses.asdict(job.task), "hash": job.task.hash},
+        task={**job.task.fields(), "hash": job.task.hash},
         status="failed",
         encoder=setting.encoder,
         flags=(*job.flags, *setting.flags),

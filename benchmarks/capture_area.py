@@ -1,0 +1,114 @@
+"""Read and prepare a simulated capture area of full size, and tell the peak memory.
+
+    python benchmarks/capture_area.py make FOLDER          write it: 838 x 838 bins of 8 um, about 250 M counts
+    python benchmarks/capture_area.py prepare FOLDER       read and prepare 6,000 bins; peak memory and seconds
+    python benchmarks/capture_area.py scanpy FOLDER        scanpy.read_10x_h5 of the same file, for comparison
+
+The last needs scanpy, which is no dependency: run it with an environment of its own. Counts are drawn
+without any pattern; only their number and layout are those of a real slide (P2 CRC: 546 k bins in tissue,
+488 UMI and 393 genes a bin).
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+SIDE, GENES, GENES_A_BIN = 838, 18_085, 520
+MPP = 0.2738
+BIN_PX = 8 / MPP
+STEP = 5_000
+
+
+def make(folder: Path) -> None:
+    """Write the 8 um bins of one capture area and an image of the right size."""
+    import h5py
+    import tifffile
+
+    from hdstbench.simulate import tenx
+
+    place = folder / "outs" / "binned_outputs" / "square_008um"
+    (place / "spatial").mkdir(parents=True)
+    row, col = np.indices((SIDE, SIDE))
+    tissue = np.hypot(row - SIDE / 2, col - SIDE / 2) < 0.475 * SIDE
+    side_px = int(SIDE * BIN_PX) + 200
+    xy = np.stack([col.ravel() + 0.5, SIDE - row.ravel() - 0.5], axis=1) * BIN_PX + 50
+    tenx.write_positions(place / "spatial" / "tissue_positions.parquet", 8, tissue, xy)
+    tenx.write_scalefactors(place / "spatial" / "scalefactors_json.json", 8, MPP, 6000 / side_px, 0.02)
+    tifffile.memmap(
+        folder / "he.btf", shape=(side_px, side_px, 3), dtype=np.uint8, photometric="rgb", bigtiff=True
+    )
+    rng = np.random.default_rng(0)
+    bins = rng.permutation(np.flatnonzero(tissue))
+    with h5py.File(place / "filtered_feature_bc_matrix.h5", "w") as file:
+        _write(file, bins, rng)
+
+
+def _write(file: "h5py.File", bins: np.ndarray, rng: np.random.Generator) -> None:  # noqa: F821
+    from hdstbench.simulate.tenx import barcodes
+
+    file.attrs["software_version"] = "spaceranger-3.1.1"
+    group = file.create_group("matrix")
+    packed = {"chunks": (80_000,), "maxshape": (None,), "compression": "gzip", "compression_opts": 1}
+    data = group.create_dataset("data", (0,), "i4", shuffle=True, **packed)
+    indices = group.create_dataset("indices", (0,), "i8", shuffle=True, **packed)
+    indptr = [np.zeros(1, np.int64)]
+    share = np.cumsum(np.exp(rng.normal(0, 1.2, GENES)))
+    for start in range(0, len(bins), STEP):
+        count = len(bins[start : start + STEP])
+        gene = np.searchsorted(share / share[-1], rng.random((count, GENES_A_BIN)))
+        key, times = np.unique(gene + np.arange(count)[:, None] * GENES, return_counts=True)
+        held = indptr[-1][-1]
+        for dataset, values in ((data, times), (indices, key % GENES)):
+            dataset.resize((held + len(values),))
+            dataset[held:] = values
+        indptr.append(held + np.searchsorted(key, np.arange(1, count + 1) * GENES))
+    group["indptr"] = np.concatenate(indptr)
+    group["barcodes"] = np.array(barcodes(8, *np.divmod(bins, SIDE)), "S21")
+    group["shape"] = np.array([GENES, len(bins)], "i4")
+    names = np.array([f"ENSGSIM{i:08d}" for i in range(GENES)], "S")
+    for name, values in {"id": names, "name": names, "feature_type": ["Gene Expression"] * GENES}.items():
+        group[f"features/{name}"] = np.array(values, "S")
+    group["features/genome"] = np.array(["simulated"] * GENES, "S")
+
+
+def prepare(folder: Path) -> None:
+    """Read the bins and prepare 6,000 of them."""
+    from hdstbench.data.card import SampleCard
+    from hdstbench.data.levels import resolution
+    from hdstbench.data.pack import Recipe, write_slide
+    from hdstbench.data.prepared import load_manifest
+    from hdstbench.data.spaceranger import read_spaceranger
+
+    sample = read_spaceranger(folder / "outs", 8, folder / "he.btf", "area")
+    out = folder / f"prepared{time.time_ns()}"
+    out.mkdir()
+    card = SampleCard(id="area", patient="p", path="")
+    write_slide(out, sample, sample, card, Recipe(res=resolution("8um"), mpp=0.25))
+    manifest = load_manifest(out)
+    print(
+        json.dumps({"bins in tissue": len(sample.counts), "units": manifest.units, "blocks": manifest.blocks})
+    )
+
+
+def scanpy(folder: Path) -> None:
+    """Read the same file with scanpy."""
+    import scanpy as sc
+
+    found = sc.read_10x_h5(folder / "outs/binned_outputs/square_008um/filtered_feature_bc_matrix.h5")
+    print(json.dumps({"shape": found.shape, "non-zeros": int(found.X.nnz)}))
+
+
+def main() -> None:
+    """Do what was asked and print seconds and peak memory of this process."""
+    began = time.perf_counter()
+    {"make": make, "prepare": prepare, "scanpy": scanpy}[sys.argv[1]](Path(sys.argv[2]))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{sys.argv[1]}: {time.perf_counter() - began:.0f} s, peak {peak:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()

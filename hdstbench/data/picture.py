@@ -1,0 +1,109 @@
+"""What is worth knowing of a picture before it is used: size, format, levels, resolution tag."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tifffile
+
+from hdstbench.data.crop import read_crop
+from hdstbench.data.facts import Line
+from hdstbench.data.image import FLAT, TIFF, open_image
+from hdstbench.errors import DataError
+
+PLACEHOLDER_UM = 25_400 / 96
+"""um a pixel by a tag of 96 dots an inch, which says nothing about a scan."""
+TAG_SLACK = 0.002
+UM_A_UNIT = {2: 25_400.0, 3: 10_000.0}
+"""By TIFF's ResolutionUnit: inch and centimetre."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFacts:
+    """A picture; `tag_um` is what its resolution tag claims, None if it has none."""
+
+    path: Path
+    size: tuple[int, int]
+    kind: str
+    levels: int
+    tag_um: float | None
+    corner: tuple[float, float]
+    source_size: tuple[int, int] | None
+
+    @property
+    def placeholder(self) -> bool:
+        """Whether the tag is the 96 dots an inch that software writes when it knows nothing."""
+        return self.tag_um is not None and abs(self.tag_um / PLACEHOLDER_UM - 1) < TAG_SLACK
+
+    def lines(self) -> list[Line]:
+        """As names and texts."""
+        width, height = self.size
+        levels = f"{self.levels} level{'s' if self.levels > 1 else ''}"
+        out = [("image", f"{self.path.name}: {width} x {height} px, {self.kind}, {levels}")]
+        tag = "none"
+        if self.tag_um is not None:
+            what = ": the placeholder of 96 dots an inch, ignored" if self.placeholder else ""
+            tag = f"{self.tag_um:.4f} um a pixel{what}"
+        out.append(("resolution tag", tag))
+        if self.source_size:
+            wide, high = self.source_size
+            x, y = self.corner
+            out.append(("crop", f"cut out at ({x:g}, {y:g}) of a picture of {wide} x {high} px"))
+        return out
+
+
+def image_facts(path: Path) -> ImageFacts:
+    """Describe a picture without decoding it.
+
+    Raises:
+        MissingError: If it is not there.
+        DataError: If it is no picture that can be used.
+    """
+    image, crop = open_image(path), read_crop(path)
+    try:
+        kind, levels, tag = _describe(path)
+    except (OSError, ValueError) as error:
+        msg = f"{path} is not a readable image: {error}"
+        raise DataError(msg) from error
+    x, y = crop.corner.tolist()
+    return ImageFacts(
+        path=path,
+        size=image.size,
+        kind=kind,
+        levels=levels,
+        tag_um=tag,
+        corner=(x, y),
+        source_size=crop.source_size,
+    )
+
+
+def _describe(path: Path) -> tuple[str, int, float | None]:
+    """Format, number of levels, and um a pixel by the tag."""
+    if path.suffix.lower() in TIFF:
+        return _describe_tiff(path)
+    if path.suffix.lower() in FLAT:
+        return path.suffix.lstrip(".").upper(), 1, None
+    import openslide  # noqa: PLC0415 - as in the reader
+
+    with openslide.OpenSlide(path) as slide:
+        tag = slide.properties.get("openslide.mpp-x")
+        vendor = slide.properties.get("openslide.vendor", "unknown")
+        return f"{vendor} by OpenSlide", slide.level_count, float(tag) if tag else None
+
+
+def _describe_tiff(path: Path) -> tuple[str, int, float | None]:
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        assert isinstance(page, tifffile.TiffPage)  # open_image has seen to it
+        cut = f"tiles of {page.tilewidth} x {page.tilelength}" if page.is_tiled else "strips"
+        coding = "uncompressed" if page.compression == 1 else tifffile.COMPRESSION(page.compression).name
+        kind = f"{'BigTIFF' if tiff.is_bigtiff else 'TIFF'}, {cut}, {coding}"
+        levels = max(len(tiff.series[0].levels), 1 + sum(_is_reduced(p) for p in tiff.pages))
+        dots, unit = page.tags.get("XResolution"), page.tags.get("ResolutionUnit")
+        size = UM_A_UNIT.get(int(unit.value)) if unit else None
+        if dots is None or size is None or not dots.value[0]:
+            return kind, levels, None
+        return kind, levels, size * dots.value[1] / dots.value[0]
+
+
+def _is_reduced(page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:
+    return isinstance(page, tifffile.TiffPage) and page.is_reduced

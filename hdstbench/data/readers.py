@@ -1,0 +1,86 @@
+"""Which module reads which kind of data set."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hdstbench.data import adata, hestbench, spaceranger, st
+from hdstbench.data.card import Dataset, SampleCard
+from hdstbench.data.levels import BASE_UM, Resolution
+from hdstbench.data.sample import Sample
+from hdstbench.errors import DataError
+
+Pair = tuple[Sample, Sample]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How one kind of files is read.
+
+    `inputs` lists the files that a slide is made from; `read` gives the bins of the task and those of
+    8 um, which are the same for native spots.
+    """
+
+    inputs: Callable[[Dataset, SampleCard, Resolution], list[Path]]
+    read: Callable[[Dataset, SampleCard, Resolution], Pair]
+
+
+def input_files(dataset: Dataset, sample: SampleCard, res: Resolution) -> list[Path]:
+    """The files that a prepared slide is made from.
+
+    Raises:
+        MissingError: If one is not there.
+    """
+    files = READERS[dataset.card.reader].inputs(dataset, sample, res)
+    return files + [dataset.root / extra for extra in (sample.truth, sample.strata) if extra]
+
+
+def read_pair(dataset: Dataset, sample: SampleCard, res: Resolution) -> Pair:
+    """Read the bins of the task and those of 8 um.
+
+    Raises:
+        HdstError: If files are missing or wrong.
+    """
+    return READERS[dataset.card.reader].read(dataset, sample, res)
+
+
+def has_files(dataset: Dataset, sample: SampleCard) -> bool:
+    """Whether anything of a slide's own files is there."""
+    if dataset.card.reader == "her2st":
+        return any(path.exists() for path in st.file_paths(dataset.root / sample.path, sample.id))
+    return any((dataset.root / name).exists() for name in (sample.path, sample.image) if name)
+
+
+def _hd_inputs(dataset: Dataset, sample: SampleCard, res: Resolution) -> list[Path]:
+    path = dataset.root / sample.path
+    found = spaceranger.input_files(path, res.bin_um) + spaceranger.input_files(path, BASE_UM)
+    return [*dict.fromkeys(found), spaceranger.need_image(dataset.root / sample.image)]
+
+
+def _read_hd(dataset: Dataset, sample: SampleCard, res: Resolution) -> Pair:
+    path, image = dataset.root / sample.path, dataset.root / sample.image
+    base = spaceranger.read_spaceranger(path, BASE_UM, image, sample.id, shift_um=sample.shift_um)
+    if res.bin_um == BASE_UM:
+        return base, base
+    own = spaceranger.read_spaceranger(path, res.bin_um, image, sample.id, shift_um=sample.shift_um)
+    if own.counts.genes.ids != base.counts.genes.ids:
+        msg = f"{path}: the {BASE_UM} and {res.bin_um} um matrices list different genes; they are of two runs"
+        raise DataError(msg)
+    return own, base
+
+
+def _st_inputs(dataset: Dataset, sample: SampleCard, res: Resolution) -> list[Path]:
+    return st.input_files(dataset.root / sample.path, sample.id)
+
+
+def _read_st(dataset: Dataset, sample: SampleCard, res: Resolution) -> Pair:
+    found = st.read_st(dataset.root / sample.path, sample.id)
+    return found, found
+
+
+READERS = {
+    "spaceranger": Reader(_hd_inputs, _read_hd),
+    "her2st": Reader(_st_inputs, _read_st),
+    "anndata": Reader(adata.input_files, adata.read),
+    "hest-bench": Reader(hestbench.input_files, hestbench.read),
+}
