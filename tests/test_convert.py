@@ -344,6 +344,7 @@ def test_wrong_options_are_named(
         ("deep.tif", "deep", "uint16 with 3 samples"),
         ("grey.tif", "grey", "with 1 samples"),
         ("broken.tif", "broken", "is not a readable image"),
+        ("short.tif", "short", "breaks off before its pixels"),
         ("broken.jpg", "broken", "is not a readable image"),
         ("broken.svs", "broken", "is not a readable image"),
         ("tissue_hires_image.png", "png", "small picture of Space Ranger"),
@@ -355,6 +356,9 @@ def test_an_unfit_picture_is_refused(tmp_path: Path, name: str, kind: str | None
         tifffile.imwrite(path, rgb.astype(np.uint16), photometric="rgb", compression="lzw")
     elif kind == "grey":
         tifffile.imwrite(path, rgb[..., 0], compression="lzw")
+    elif kind == "short":
+        tifffile.imwrite(path, rgb, photometric="rgb", compression="lzw", rowsperstrip=1)
+        path.write_bytes(path.read_bytes()[:300])
     elif kind == "png":
         Image.fromarray(rgb).save(path)
     elif kind == "broken":

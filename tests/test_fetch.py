@@ -7,13 +7,14 @@ import json
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fetching import CONTENT, QUICK, fails, get, litter, make_dataset, serve
 from web import Web
 
-from hdstbench.data.card import RemoteFile
+from hdstbench.data.card import RemoteFile, SampleCard
 from hdstbench.data.checksums import CHECKSUMS, Known, load_checksums, record
 from hdstbench.data.fetch import Progress, fetch, verify
 from hdstbench.data.part import Part, open_part, part_path
@@ -78,6 +79,15 @@ def test_an_unknown_sample_or_file_is_named_with_close_ones(word: str, close: st
 
     with pytest.raises(MissingError, match=f"is called {word!r}; did you mean .*{close}"):
         plan_fetch(make_dataset(tmp_path, *files), only=(word,))
+
+
+def test_a_sample_that_lists_no_files_is_named(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, RemoteFile(path="a"))
+    bare = SampleCard(id="S1", patient="p1", path="S1")
+    dataset = replace(dataset, card=replace(dataset.card, samples=(*dataset.card.samples, bare)))
+
+    with pytest.raises(MissingError, match="lists no files of its sample S1; get them from https://toy"):
+        plan_fetch(dataset, only=("S0", "S1"))
 
 
 def test_a_file_of_two_samples_is_fetched_once(tmp_path: Path) -> None:
@@ -262,11 +272,17 @@ def test_two_fetches_of_one_file_at_once_are_told_apart(web: Web, tmp_path: Path
     assert "a.bin.part is being fetched by another process" in str(caught.value)
 
 
+@pytest.mark.parametrize("anew", [False, True])
 def test_a_part_that_was_renamed_before_it_was_locked_is_not_written_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    anew: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def finish(*_: object) -> None:  # what another process does just then
+        part_path(target).rename(tmp_path / "theirs.bin")
+        if anew:
+            part_path(target).touch()
+
     target = tmp_path / "a.bin"
-    monkeypatch.setattr(fcntl, "flock", lambda *_: part_path(target).rename(target))
+    monkeypatch.setattr(fcntl, "flock", finish)
 
     with pytest.raises(DataError, match="by another process"), open_part(target, RemoteFile(path="a.bin")):
         pass
@@ -310,6 +326,20 @@ def test_a_small_disk_stops_the_fetch_before_it_begins(
         get(web, tmp_path / "data", RemoteFile(path="a.bin"), RemoteFile(path="b.bin"))
 
     assert not web.asked("GET")
+
+
+def test_what_is_there_of_a_file_needs_no_room(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = part_path(tmp_path / "data/a.bin")
+    part.parent.mkdir()
+    part.write_bytes(CONTENT[:2_000_000])
+    free = shutil.disk_usage(tmp_path)._replace(free=269_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+
+    get(web, tmp_path / "data")
+
+    assert (tmp_path / "data/a.bin").read_bytes() == CONTENT
 
 
 def test_a_disk_that_fills_up_is_one_line(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,6 @@ licence = "CC0-1.0"
 citation = "nobody"
 resolutions = ["8um"]
 base_url = "{url}"
-[splits]
-one = "one.toml"
 [[samples]]
 id = "A"
 patient = "a"
@@ -228,3 +226,14 @@ def test_a_terminal_gets_bars_and_what_went_wrong(web: Web, tmp_path: Path) -> N
     assert "whole a.bin: sha256 recorded" in screen.getvalue()
     assert "2.5/2.5 MB" in screen.getvalue()
     assert not lines
+
+
+def test_the_samples_of_the_first_split_are_fetched_unless_others_are_asked_for() -> None:
+    def listed(*only: str) -> set[str]:
+        lines: list[str] = []
+        execute("crc", only=only, mirror="", dry_run=True, say=lines.append)
+        return {line.split()[0] for line in lines[1:-1]}
+
+    assert listed() == {"P1CRC", "P2CRC", "P3NAT", "P5NAT"}
+    assert listed("all") == {"P1CRC", "P2CRC", "P3NAT", "P5NAT", "P5CRC"}
+    assert listed("P5CRC") == {"P5CRC"}

@@ -80,6 +80,20 @@ def test_a_server_without_ranges_restarts_and_is_given_up_in_the_end(web: Web, t
     assert "4 times in a row" in line
 
 
+def test_growing_again_after_a_restart_is_no_progress(web: Web, tmp_path: Path) -> None:
+    places = iter([1_500_000, 2_000_000] * 9)
+
+    def next_drop(progress: Progress) -> None:
+        if "dropped" in progress.note:
+            web.faults = {"a.bin": Fault(drop_at=next(places), times=99, ranges=False)}
+
+    web.faults = {"a.bin": Fault(drop_at=2_000_000, times=99, ranges=False)}
+    dataset = make_dataset(tmp_path / "data", RemoteFile(path="a.bin"), base_url=web.url)
+
+    with pytest.raises(DataError, match="4 times in a row"):
+        fetch(plan_fetch(dataset), tmp_path / "data", next_drop, patience=QUICK)
+
+
 def test_a_range_that_was_not_asked_for_is_not_taken(web: Web, tmp_path: Path) -> None:
     web.faults = {"a.bin": Fault(drop_at=1_234_567, shift=7)}
 
@@ -195,6 +209,7 @@ def test_a_file_longer_than_the_card_says_is_noticed_where_the_server_says_nothi
     line = fails(web, tmp_path / "data", RemoteFile(path="a.bin", bytes=2_000_000))
 
     assert "bytes of 2,000,000" in line
+    assert part_path(tmp_path / "data/a.bin").stat().st_size < len(CONTENT)  # it may never end
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])

@@ -32,9 +32,9 @@ def execute(path: str, image: str, output: str, echo: Echo) -> bool:
         DataError: If a card is broken, or it is unclear which image is meant.
     """
     folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
     found = _Found(folder)
     for report in _reports(path, image, echo):
+        folder.mkdir(parents=True, exist_ok=True)
         found.add(report, alone=not _is_dataset(path))
     text = render(path, found.reports, find_duplicates(found.prints), found.overlays)
     (folder / REPORT).write_text(text, encoding="utf-8")

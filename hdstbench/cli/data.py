@@ -1,8 +1,10 @@
 """hdstbench data: files of data sets."""
 
+from typing import Any
+
 import click
 
-from hdstbench.cli.options import verbose
+from hdstbench.cli.options import Words, verbose
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,15 +40,19 @@ def simulate(output: str | None, **given: object) -> None:
 
 @data.command()
 @click.argument("dataset")
-@click.option("--only", help="Samples or files to fetch, separated by commas; parts of names will do.")
-@click.option("--mirror", help="Take the files from this base address instead of the card's.")
+@click.option("--only", type=Words(), help="Samples, or parts of file names; all for every sample.")
+@click.option("--mirror", default="", help="Take the files from this base address instead of the card's.")
 @click.option("--dry-run", is_flag=True, help="List what would come and how big it is, and stop.")
+@click.option("--verify", is_flag=True, help="Compare what is there with its checksums, and stop.")
 @verbose
-def fetch(dataset: str, only: str | None, mirror: str | None, *, dry_run: bool) -> None:
-    """Download the files of DATASET, a shipped name or the path of a card; goes on where it stopped."""
+def fetch(dataset: str, only: tuple[str, ...] | None, **given: Any) -> None:  # noqa: ANN401 - click's
+    """Download the files of DATASET, a shipped name or the path of a card; goes on where it stopped.
+
+    By default the samples of its first split are fetched.
+    """
     from hdstbench.cli.fetch_job import execute  # noqa: PLC0415 - heavy
 
-    execute(dataset, only=tuple(only.split(",")) if only else (), mirror=mirror or "", dry_run=dry_run)
+    execute(dataset, only=only or (), **given)
 
 
 @data.command()

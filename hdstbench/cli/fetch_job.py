@@ -13,6 +13,7 @@ from hdstbench.data.fetch import ask_sizes, fetch, free_bytes
 from hdstbench.data.fetch import verify as verify_files
 from hdstbench.data.wanted import Wanted, plan_fetch
 from hdstbench.errors import MissingError
+from hdstbench.protocol.splits import load_split
 
 
 def execute(
@@ -28,7 +29,8 @@ def execute(
 
     Args:
         dataset: A shipped name or the path of a card.
-        only: Ids of samples or parts of file names; empty for all.
+        only: Ids of samples or parts of file names; empty for the samples of the first split, "all"
+            for every one.
         mirror: Address that takes the place of the card's; may be empty.
         dry_run: Say what would come and how big it is, without the network.
         verify: Compare what is there with its checksums instead.
@@ -41,7 +43,7 @@ def execute(
     if data.card.simulated and not any(sample.files for sample in data.card.samples):
         say(f"{data.card.name} is simulated: `hdstbench run` makes its files, there is nothing to fetch")
         return
-    wanted = plan_fetch(data, only=only, mirror=mirror)
+    wanted = plan_fetch(data, only=_samples(data, only), mirror=mirror)
     if dry_run:
         _list(data, wanted, say)
     elif verify:
@@ -49,6 +51,14 @@ def execute(
     else:
         _fetch(data, _sized(_missing(wanted), say), say)
         say(f"{_count(wanted)} of {data.card.name} are in {data.root}")
+
+
+def _samples(dataset: Dataset, only: Sequence[str]) -> Sequence[str]:
+    if only or not dataset.card.splits:
+        return () if tuple(only) == ("all",) else only
+    slides = load_split(dataset, None).slides
+    files = {sample.id: sample.files for sample in dataset.card.samples}
+    return slides if all(files[slide] for slide in slides) else ()
 
 
 def ask_and_fetch(

@@ -121,7 +121,8 @@ def convert(image: Path, output: Path, style: Style, box: Box | None, report: Re
         note_of(part).rename(note_of(output))  # first: without its note a crop is read at the wrong place
         part.rename(output)
     except OSError as error:
-        msg = f"{output} could not be written ({error.strerror or error}); nothing is kept; free space, or choose another place"
+        reason = error.strerror or error
+        msg = f"{output} could not be written ({reason}); nothing is kept; free space or go elsewhere"
         raise DataError(msg) from error
     finally:
         part.unlink(missing_ok=True)

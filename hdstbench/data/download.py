@@ -127,10 +127,7 @@ class Client:
         if part.size and remote.tag:
             headers["If-Range"] = remote.tag
         with self._open("GET", url, headers) as answer:
-            size = total(answer)
-            if answer.status_code == BAD_RANGE and size == part.size:
-                return
-            _check(url, answer, remote.size, size)
+            _check(url, answer, remote.size, total(answer))
             if part.size and not goes_on(answer, part.size):
                 part.restart()
                 if answer.status_code != OK:
@@ -143,8 +140,6 @@ class Client:
                     break
         if remote.size and part.size != remote.size:
             msg = f"the server sent {part.size:,} bytes of {remote.size:,}"
-            if part.size > remote.size:
-                part.restart()
             raise Again(msg)
 
     def _open(self, method: str, url: str, headers: dict[str, str]) -> "Response":

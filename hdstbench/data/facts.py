@@ -50,7 +50,7 @@ class GridFacts:
         return [
             (
                 "array",
-                f"{rows} rows x {columns} columns of {self.unit_um:g} um, {self.units} units in tissue",
+                f"{rows} rows x {columns} columns of {self.unit_um:g} um, {self.units} in tissue",
             ),
             ("um a pixel", f"{self.mpp:.4f} stated, {self.fitted_mpp:.4f} from the positions"),
             (

@@ -113,13 +113,22 @@ def _outline(axis: Axes, corners: FloatArray, style: str, label: str) -> None:
 
 def _draw_umi(axis: Axes, sample: Sample, overview: Overview, place: _Place, rgba: FloatArray) -> None:
     axis.imshow(overview.pixels, extent=place.extent)
-    axis.imshow(_raster(sample, overview, rgba), extent=place.extent, alpha=0.6, interpolation="nearest")
+    axis.imshow(raster(sample, overview, rgba), extent=place.extent, alpha=0.6, interpolation="nearest")
     _outline(axis, _corners(sample), "-", "")
     _frame(axis, place, "UMI: bright on dense tissue, dark in holes?")
 
 
-def _raster(sample: Sample, overview: Overview, rgba: FloatArray) -> FloatArray:
-    """Colour of the unit under each pixel of the overview; clear where there is none, [H, W, 4]."""
+def raster(sample: Sample, overview: Overview, rgba: FloatArray) -> FloatArray:
+    """Paint units on the pixels of an overview.
+
+    Args:
+        sample: N units.
+        overview: Of H x W pixels.
+        rgba: Colour of each unit, [N, 4].
+
+    Returns:
+        Colour of the unit under each pixel, clear where there is none, [H, W, 4].
+    """
     rows, columns = sample.grid_shape
     shown = np.zeros((rows + 1, columns + 1, 4))  # one more, which stays clear, for what lies outside
     shown[sample.grid[:, 0], sample.grid[:, 1]] = rgba

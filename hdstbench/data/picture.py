@@ -1,5 +1,6 @@
 """What is worth knowing of a picture before it is used: size, format, levels, resolution tag."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def image_facts(path: Path) -> ImageFacts:
     image, crop = open_image(path), read_crop(path)
     try:
         kind, levels, tag = _describe(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, tifffile.TiffFileError) as error:
         msg = f"{path} is not a readable image: {error}"
         raise DataError(msg) from error
     x, y = crop.corner.tolist()
@@ -98,11 +99,15 @@ def _describe_tiff(path: Path) -> tuple[str, int, float | None]:
         coding = "uncompressed" if page.compression == 1 else tifffile.COMPRESSION(page.compression).name
         kind = f"{'BigTIFF' if tiff.is_bigtiff else 'TIFF'}, {cut}, {coding}"
         levels = max(len(tiff.series[0].levels), 1 + sum(_is_reduced(p) for p in tiff.pages))
-        dots, unit = page.tags.get("XResolution"), page.tags.get("ResolutionUnit")
-        size = UM_A_UNIT.get(int(unit.value)) if unit else None
-        if dots is None or size is None or not dots.value[0]:
-            return kind, levels, None
-        return kind, levels, size * dots.value[1] / dots.value[0]
+        return kind, levels, _tag(page)
+
+
+def _tag(page: tifffile.TiffPage) -> float | None:
+    """Pixel size by the resolution tag; None if it says nothing."""
+    with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError):
+        many, few = page.tags["XResolution"].value
+        return float(UM_A_UNIT[int(page.tags["ResolutionUnit"].value)] * few / many) or None
+    return None
 
 
 def _is_reduced(page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:

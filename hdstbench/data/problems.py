@@ -19,8 +19,8 @@ class Problem:
 
 
 NO_IMAGE = Problem(
-    "no full-resolution H&E was found beside the run: give it with --image (it is no part of outs/, but "
-    "what Space Ranger got with its own --image)",
+    "no full-resolution H&E was found in or beside the run (it is no part of outs/): give the picture that "
+    "Space Ranger got with --image",
     stops=True,
 )
 

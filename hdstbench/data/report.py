@@ -82,7 +82,7 @@ def check_run(path: Path, image: Path | None, name: str, shift_um: tuple[float, 
     if image is None:
         report.problems.append(NO_IMAGE)
     else:
-        report.image = report.attempt(lambda: image_facts(image))
+        _check_image(report, image)
         report.sample = report.attempt(
             lambda: read_spaceranger(path, BASE_UM, image, name, shift_um=shift_um)
         )
@@ -107,8 +107,8 @@ def check_card(dataset: Dataset, card: SampleCard) -> SampleReport:
     pair = report.attempt(lambda: readers.read_pair(dataset, card, res))
     if pair:
         report.sample = pair[1]
-        image = pair[1].image
-        report.image = report.attempt(lambda: image_facts(image)) if image else None
+        if report.sample.image:
+            _check_image(report, report.sample.image)
         _check_sample(report, pair[1], res.min_umi, card.shift_um)
     return report
 
@@ -129,6 +129,12 @@ def _check_bins(report: SampleReport, run: Run, source: int) -> None:
             lambda path=folder / FILES[3], um=um: read_scale(need(path), um),  # type: ignore[misc]
             stops=um == source,
         )
+
+
+def _check_image(report: SampleReport, path: Path) -> None:
+    report.image = report.attempt(lambda: image_facts(path))
+    if report.image:
+        report.lines += report.image.lines()
 
 
 def _read_bare(run: Run, bin_um: int, name: str) -> Sample:
@@ -194,7 +200,6 @@ def _check_sample(report: SampleReport, sample: Sample, minimum: int, shift_um: 
         report.lines += report.counts.lines()
         report.problems += of_counts(report.counts)
     if report.image:
-        report.lines += report.image.lines()
         report.problems += of_image(report.image, grid.mpp)
     if sample.image:
         outside = report.attempt(lambda: outside_units(sample)) or 0

@@ -44,8 +44,8 @@ def alike(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _sample(report: SampleReport, overlay: str) -> str:
-    lines = [f"## {report.id}", ""]
-    lines += [f"- {name}: {text}" for name, text in report.lines]
+    lines = [f"## {report.id}"]
+    lines += ["", *(f"- {name}: {text}" for name, text in report.lines)] if report.lines else []
     if overlay:
         lines += ["", f"![bins over the section]({overlay})"]
     for stops, head in ((True, "A run would fail:"), (False, "To look at:")):

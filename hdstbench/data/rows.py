@@ -63,7 +63,7 @@ def open_rows(path: Path) -> Rows:
         return ImageRows(open_image(path))  # which refuses what is small by name
     try:
         return WholeRows(path) if suffix in FLAT else _open_tiff(path)
-    except (OSError, ValueError, SyntaxError, IndexError, tifffile.TiffFileError) as error:
+    except (OSError, ValueError, TypeError, SyntaxError, IndexError, tifffile.TiffFileError) as error:
         if isinstance(error, DataError):
             raise
         msg = f"{path} is not a readable image: {str(error) or type(error).__name__}"
@@ -75,14 +75,23 @@ def _open_tiff(path: Path) -> Rows:
         page = tiff.pages[0]
         if not isinstance(page, tifffile.TiffPage) or page.is_tiled:
             return ImageRows(open_image(path))
-        if page.dtype != np.uint8 or page.planarconfig != 1 or page.photometric not in COLOURS:
-            msg = (
-                f"{path} is {page.dtype} with {page.samplesperpixel} samples, photometric "
-                f"{page.photometric}; wanted 8-bit RGB"
-            )
-            raise DataError(msg)
-        flat = page.is_memmappable
-    return FlatRows(path) if flat else StripRows(path)
+        _check_page(path, page)
+        return FlatRows(path) if page.is_memmappable else StripRows(path)
+
+
+def _check_page(path: Path, page: tifffile.TiffPage) -> None:
+    rgb = page.dtype == np.uint8 and page.samplesperpixel >= RGB and page.photometric in COLOURS
+    if not rgb or page.planarconfig != 1:
+        msg = (
+            f"{path} is {page.dtype} with {page.samplesperpixel} samples, photometric {page.photometric}; "
+            "wanted 8-bit RGB"
+        )
+        raise DataError(msg)
+    whole = page.imagewidth > 0 and page.imagelength > 0
+    strips = -(-page.imagelength // (page.rowsperstrip or page.imagelength or 1))
+    if not whole or min(len(page.dataoffsets), len(page.databytecounts)) < strips:
+        msg = f"{path} breaks off before its pixels; fetch it again"
+        raise DataError(msg)
 
 
 class ImageRows(Rows):
@@ -195,9 +204,9 @@ class StripRows(_TiffRows):
             return np.full((rows, page.imagewidth, RGB), WHITE, np.uint8)
         data = self._bytes(count, offset, top)
         with contextlib.suppress(Exception):  # every codec has errors of its own
-            strip, _, shape = page.decode(data, number, jpegtables=page.jpegtables)
-            if strip is not None:
-                return np.asarray(strip[0, : shape[1], : shape[2]])
+            strip, *_ = page.decode(data, number, jpegtables=page.jpegtables)
+            if strip is not None and strip.shape[1:3] == (rows, page.imagewidth) and strip.shape[3] >= RGB:
+                return np.asarray(strip[0])
         raise DataError(self._broken(top, "damaged"))
 
 

@@ -60,8 +60,7 @@ def plan_fetch(dataset: Dataset, *, only: Sequence[str] = (), mirror: str = "") 
     """
     card, root = dataset.card, dataset.root
     if not any(sample.files for sample in card.samples):
-        source = f"get them from {card.homepage} and " if card.homepage else ""
-        msg = f"the card of {card.name} lists no files to fetch; {source}put them into {root}"
+        msg = f"the card of {card.name} lists no files to fetch; {_by_hand(card)} into {root}"
         raise MissingError(msg)
     base, known = _base(card, mirror), load_checksums(root)
     files = {file.path: (sample.id, file) for sample, file in _choose(card, only)}
@@ -88,6 +87,10 @@ def _base(card: Card, mirror: str) -> str:
     return address
 
 
+def _by_hand(card: Card) -> str:
+    return f"get them from {card.homepage} and put them" if card.homepage else "put them"
+
+
 def _choose(card: Card, only: Sequence[str]) -> list[tuple[SampleCard, RemoteFile]]:
     pairs = [(sample, file) for sample in card.samples for file in sample.files]
     if not only:
@@ -96,6 +99,9 @@ def _choose(card: Card, only: Sequence[str]) -> list[tuple[SampleCard, RemoteFil
     for word in map(str.strip, only):
         own = {file.path for sample, file in pairs if sample.id == word}
         own = own or {file.path for _, file in pairs if word and word.lower() in file.path.lower()}
+        if not own and any(sample.id == word for sample in card.samples):
+            msg = f"the card of {card.name} lists no files of its sample {word}; {_by_hand(card)} into place"
+            raise MissingError(msg)
         if not own:
             ids = [sample.id for sample in card.samples if sample.files]
             names = [PurePosixPath(file.path).name for _, file in pairs]
