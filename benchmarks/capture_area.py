@@ -1,8 +1,8 @@
 """Read and prepare a simulated capture area of full size, and tell the peak memory.
 
-    python benchmarks/capture_area.py make FOLDER          write it: 838 x 838 bins of 8 um, about 250 M counts
-    python benchmarks/capture_area.py prepare FOLDER       read and prepare 6,000 bins; peak memory and seconds
-    python benchmarks/capture_area.py scanpy FOLDER        scanpy.read_10x_h5 of the same file, for comparison
+    python benchmarks/capture_area.py make FOLDER       write it: 838 x 838 bins of 8 um, 250 M counts
+    python benchmarks/capture_area.py prepare FOLDER    read and prepare 6,000 bins; peak memory, seconds
+    python benchmarks/capture_area.py scanpy FOLDER     scanpy.read_10x_h5 of the same file, to compare
 
 The last needs scanpy, which is no dependency: run it with an environment of its own. Counts are drawn
 without any pattern; only their number and layout are those of a real slide (P2 CRC: 546 k bins in tissue,

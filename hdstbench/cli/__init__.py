@@ -1,6 +1,7 @@
 """The command line. Nothing heavy is imported until a command needs it."""
 
 import importlib
+import logging
 import sys
 import traceback
 from difflib import get_close_matches
@@ -51,6 +52,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run a command; what goes wrong is one line, or a traceback with -v."""
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # else dozens of lines on a broken TIFF
     try:
         cli.main(prog_name="hdstbench", standalone_mode=False)
     except click.ClickException as error:

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from hdstbench.cli.simulated import cohort_of, located
 from hdstbench.data.archive import ARCHIVES
-from hdstbench.data.card import CARD, Dataset, load_dataset, shipped, simulated_root
+from hdstbench.data.card import CARD, Dataset, load_dataset, shipped
 from hdstbench.data.duplicates import find_duplicates
 from hdstbench.data.fingerprint import Fingerprint, fingerprint
 from hdstbench.data.image import FLAT, TIFF
@@ -14,7 +15,7 @@ from hdstbench.data.overlay import draw_overlay
 from hdstbench.data.report import SampleReport, check_card, check_run
 from hdstbench.data.report_text import render
 from hdstbench.errors import DataError, MissingError
-from hdstbench.simulate.cohort import Cohort, cohort_key, simulate
+from hdstbench.simulate.cohort import simulate
 
 Echo = Callable[[str], object]
 INSIDE = re.compile(r"outs|binned_outputs|(?:.+_)?square_\d{3}um(?:_outputs)?")
@@ -79,7 +80,7 @@ def _reports(path: str, image: str, echo: Echo) -> Iterator[SampleReport]:
         if image:
             msg = f"{path} is a data set, whose card names its images; leave --image out"
             raise DataError(msg)
-        dataset = _located(load_dataset(path), echo)
+        dataset = _with_files(load_dataset(path), echo)
         for card in dataset.card.samples:
             echo(f"checking {card.id} ...")
             yield check_card(dataset, card)
@@ -91,17 +92,13 @@ def _reports(path: str, image: str, echo: Echo) -> Iterator[SampleReport]:
         raise MissingError(msg)
 
 
-def _located(dataset: Dataset, echo: Echo) -> Dataset:
+def _with_files(dataset: Dataset, echo: Echo) -> Dataset:
     """A data set whose files are there, if they can be simulated."""
-    table = dataset.card.simulate
-    if table is None or dataset.root.is_dir():
-        return dataset
-    cohort = Cohort(seed=table.seed, slides=table.slides, size_mm=table.size_mm)
-    root = simulated_root() / cohort_key(cohort)
-    if not root.is_dir():
+    placed, cohort = located(dataset), cohort_of(dataset)
+    if cohort and not placed.root.is_dir():
         echo(f"simulating {dataset.card.name} ...")
-        simulate(cohort, root)
-    return replace(dataset, root=root, made=root.name)
+        simulate(cohort, placed.root)
+    return placed
 
 
 def _find_image(path: Path) -> Path | None:

@@ -6,14 +6,15 @@ from functools import partial
 from pathlib import Path
 
 from hdstbench.cli.fetch_job import ask_and_fetch
+from hdstbench.cli.simulated import cohort_of, located
 from hdstbench.cli.view import View
-from hdstbench.data.card import Dataset, SampleCard, simulated_root
+from hdstbench.data.card import Dataset, SampleCard
 from hdstbench.data.levels import Resolution
 from hdstbench.data.prepare import is_prepared, prepare_slide, prepared_folder
 from hdstbench.data.readers import has_files, input_files
 from hdstbench.errors import MissingError
 from hdstbench.pool import run_all
-from hdstbench.simulate.cohort import Cohort, cohort_key, simulate
+from hdstbench.simulate.cohort import simulate
 from hdstbench.sweep.options import Options
 from hdstbench.sweep.plan import Job
 
@@ -34,7 +35,7 @@ def have_slides(job: Job, options: Options, view: View, *, yes: bool) -> Mapping
         HdstError: If files are missing or wrong.
     """
     everything = options.bins == "all"
-    dataset, res = _located(job.dataset), job.dataset.card.resolution(job.task.resolution)
+    dataset, res = located(job.dataset), job.dataset.card.resolution(job.task.resolution)
     samples = [s for s in dataset.card.samples if s.id in job.split.slides]
     todo = [s for s in samples if not is_prepared(dataset, s, res, everything=everything)]
     missing = [s.id for s in todo if not _is_readable(dataset, s, res)]
@@ -59,23 +60,9 @@ def _is_readable(dataset: Dataset, sample: SampleCard, res: Resolution) -> bool:
         return False
 
 
-def _located(dataset: Dataset) -> Dataset:
-    """Where the files of a data set are or go; simulated ones are named by what made them."""
-    cohort = _cohort(dataset)
-    if cohort is None or dataset.root.is_dir():
-        return dataset
-    key = cohort_key(cohort)
-    return replace(dataset, root=simulated_root() / key, made=key)
-
-
-def _cohort(dataset: Dataset) -> Cohort | None:
-    table = dataset.card.simulate
-    return Cohort(seed=table.seed, slides=table.slides, size_mm=table.size_mm) if table else None
-
-
 def _get_files(dataset: Dataset, missing: Sequence[str], mirror: str, view: View, *, yes: bool) -> None:
     """Simulate or fetch the files of some slides; where neither can be done, say where they are from."""
-    cohort = _cohort(dataset)
+    cohort = cohort_of(dataset)
     if cohort and not dataset.root.is_dir():
         with view.stage(f"simulating {dataset.card.name}", cohort.slides) as advance:
             simulate(cohort, dataset.root, advance)

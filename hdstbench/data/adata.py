@@ -55,7 +55,8 @@ def input_files(dataset: Dataset, card: SampleCard, res: Resolution) -> list[Pat
         if not file.is_file():
             msg = f"{file} is not there; wanted {what}"
             raise MissingError(msg)
-    return [path, image, *(note for note in (metadata_of(path), note_of(image)) if note.is_file())]
+    notes = (metadata_of(path), note_of(image))
+    return [path, image, *(note for note in notes if note and note.is_file())]
 
 
 def read(dataset: Dataset, card: SampleCard, res: Resolution) -> tuple[Sample, Sample]:
@@ -94,7 +95,7 @@ def read(dataset: Dataset, card: SampleCard, res: Resolution) -> tuple[Sample, S
 
 
 def said_mpp(adata: "AnnData", path: Path) -> tuple[float, str] | None:
-    """um a pixel as a file or HEST's note beside it states it, and where; None if neither does.
+    """Find um a pixel as a file or HEST's note beside it states it, and where; None if neither does.
 
     Raises:
         DataError: If it is no number above 0.
@@ -103,7 +104,7 @@ def said_mpp(adata: "AnnData", path: Path) -> tuple[float, str] | None:
 
 
 def choose_mpp(said: tuple[float, str] | None, pitch_px: float, pitch_um: float, path: Path) -> float:
-    """um a pixel, as stated or else from the pitch of spots.
+    """Choose um a pixel: what is stated, or else what the pitch of spots gives.
 
     Raises:
         DataError: If the two contradict each other.

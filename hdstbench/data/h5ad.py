@@ -76,7 +76,7 @@ def positions(adata: "AnnData", path: Path) -> FloatArray:
         )
         raise DataError(msg)
     if _section(adata.uns, "hdstbench").get("spatial_unit") == "um":
-        msg = f"{path} is an export of a prepared slide, in um and without an image; import what it was made from"
+        msg = f"{path} is an export of a prepared slide, in um of an image that was cut up; import its source"
         raise DataError(msg)
     try:
         xy = np.asarray(adata.obsm["spatial"], dtype=np.float64)
@@ -98,7 +98,7 @@ def pitch_px(xy: FloatArray, path: Path) -> float:
     if len(xy) < 3 or np.linalg.matrix_rank(xy - xy[0]) < 2:  # noqa: PLR2004 - a plane
         problem = f"holds {len(xy)} spots in tissue, on one line at most; wanted a slide of spots"
     else:
-        gaps = cKDTree(xy).query(xy, k=2)[0][:, 1]
+        gaps = np.asarray(cKDTree(xy).query(xy, k=2)[0])[:, 1]
         if gaps.min() == 0:
             problem = f"has {int((gaps == 0).sum())} spots on top of each other; wanted one slide a file"
     if problem:
@@ -146,10 +146,9 @@ def library(adata: "AnnData", path: Path) -> Mapping[str, Any]:
     Raises:
         DataError: If the file joins several slides.
     """
-    entries = {
-        name: _section(_section(adata.uns, "spatial"), name) for name in _section(adata.uns, "spatial")
-    }
-    entries = {name: entry for name, entry in entries.items() if "scalefactors" in entry or "images" in entry}
+    spatial = _section(adata.uns, "spatial")
+    entries = {name: _section(spatial, name) for name in spatial}
+    entries = {name: entry for name, entry in entries.items() if {"scalefactors", "images"} & set(entry)}
     if len(entries) > 1:
         msg = f"{path} joins {len(entries)} slides ({', '.join(entries)}); write a file for each"
         raise DataError(msg)
@@ -175,20 +174,15 @@ def raw_counts(adata: "AnnData", path: Path, *, by_name: bool = False) -> Memory
     Raises:
         DataError: If none of them holds counts, as after normalisation, or gene ids repeat.
     """
-    tried = []
+    tried = dict.fromkeys(("X", "layers['counts']", "raw.X"), "is not there")
     for name, matrix, var in _matrices(adata):
         problem = _problem(matrix)
         if not problem:
             genes, keep = _genes(var, path, by_name=by_name)
             return MemoryCounts(_whole(matrix, keep), genes)
-        tried.append(f"{name} holds {problem}")
-    absent = [
-        name for name in ("X", "layers['counts']", "raw.X") if not any(t.startswith(name) for t in tried)
-    ]
-    nothing = f"; no {', no '.join(absent)}" if absent else ""
-    msg = (
-        f"{path}: {', '.join(tried)}{nothing}; wanted raw counts (whole numbers, before normalisation) in one"
-    )
+        tried[name] = f"holds {problem}"
+    found = ", ".join(f"{name} {what}" for name, what in tried.items())
+    msg = f"{path}: {found}; wanted raw counts in one of them: whole numbers, not normalised"
     raise DataError(msg)
 
 
@@ -203,7 +197,7 @@ def _matrices(adata: "AnnData") -> Iterator[tuple[str, Any, pd.DataFrame]]:
 
 def _problem(matrix: Any) -> str:  # noqa: ANN401 - an array or any sparse matrix
     """Why a matrix holds no counts; empty if it does."""
-    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
+    values = np.asarray(matrix.data if hasattr(matrix, "indptr") else matrix)
     if not np.issubdtype(values.dtype, np.number):
         return f"{values.dtype} values"
     if not (values != 0).any():
@@ -223,7 +217,7 @@ def gene_names(var: pd.DataFrame, *, by_name: bool = False) -> tuple[list[str], 
 
     An id is `var["gene_ids"]` where there is one, else the name.
     """
-    names = var.index.astype(str).to_series(index=range(len(var)))
+    names = pd.Series(var.index.astype(str).to_numpy())
     ids = names
     if "gene_ids" in var and not by_name:
         given = var["gene_ids"].astype(object).reset_index(drop=True)
@@ -238,12 +232,10 @@ def _genes(var: pd.DataFrame, path: Path, *, by_name: bool) -> tuple[Genes, Bool
     ids, names, keep = gene_names(var, by_name=by_name)
     rows = np.flatnonzero(keep)
     table = Genes(ids=tuple(ids[i] for i in rows), symbols=tuple(names[i] for i in rows))
-    again = pd.Index(table.ids)
-    again = again[again.duplicated()]
+    known = pd.Index(table.ids)
+    again = known[known.duplicated()]
     if len(again) or not len(table):
-        what = (
-            f"{len(again)} gene ids repeat, such as {again[0]}" if len(again) else "no row of var is a gene"
-        )
+        what = f"{len(again)} gene ids repeat, such as {again[0]}" if len(again) else "var lists no gene"
         msg = f"{path}: {what}; wanted each gene once, by var['gene_ids'] or else by name"
         raise DataError(msg)
     return table, keep

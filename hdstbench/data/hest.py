@@ -5,6 +5,7 @@ NeurIPS 2024, arXiv:2406.16192.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,12 +33,13 @@ CRC = {
 }
 """Patients of the colorectal cancer study (doi:10.1038/s41588-025-02193-3): HEST's table says "Patient 1"
 for all of its samples, though its `subseries` names the true ones; TENX128 is TENX155 again (HEST #126)."""
+CRC_SERIES = re.compile(r"Sample (P\d) (?:CRC|NAT)")
 
 
-def metadata_of(path: Path) -> Path:
-    """Where HEST's note on a sample lies, if `path` is one of its `st/<id>.h5ad`; else nowhere."""
+def metadata_of(path: Path) -> Path | None:
+    """Where HEST's note on a sample has to lie, if `path` is one of its `st/<id>.h5ad`."""
     if path.parent.name != SPOTS:
-        return path / "no-metadata"
+        return None
     return path.parent.parent / METADATA / f"{path.stem}.json"
 
 
@@ -48,7 +50,7 @@ def read_metadata(path: Path) -> dict[str, object]:
         DataError: If it is broken.
     """
     note = metadata_of(path)
-    if not note.is_file():
+    if note is None or not note.is_file():
         return {}
     try:
         values = json.loads(note.read_text(encoding="utf-8-sig"))
@@ -62,22 +64,23 @@ def read_metadata(path: Path) -> dict[str, object]:
 
 
 def pixel_size(path: Path) -> tuple[float, str] | None:
-    """um a pixel by HEST's note on an .h5ad, and where it says so; the embedded size is often wrong.
+    """Give um a pixel by HEST's note on an .h5ad, and where it says so; the embedded size is often wrong.
 
     Raises:
         DataError: If it is no number above 0.
     """
-    value = read_metadata(path).get(PIXEL_SIZE)
-    if value is None or value != value:  # noqa: PLR0124 - NaN stands for nothing here
+    note, value = metadata_of(path), read_metadata(path).get(PIXEL_SIZE)
+    if note is None or value is None or value != value:  # noqa: PLR0124 - NaN stands for nothing here
         return None
-    return need_mpp(value, f"{metadata_of(path)}: {PIXEL_SIZE}"), f"{PIXEL_SIZE} of {metadata_of(path).name}"
+    return need_mpp(value, f"{note}: {PIXEL_SIZE}"), f"{PIXEL_SIZE} of {note.name}"
 
 
 def stated_size(path: Path) -> tuple[float, float] | None:
     """Width and height of the image by HEST's note on an .h5ad."""
     values = read_metadata(path)
-    width, height = (pd.to_numeric(values.get(name), errors="coerce") for name in SIZE)
-    return (float(width), float(height)) if width and height and width > 0 and height > 0 else None
+    sides = pd.to_numeric(pd.Series([values.get(name) for name in SIZE]), errors="coerce")
+    width, height = sides.astype(float).tolist()
+    return (width, height) if width > 0 and height > 0 else None
 
 
 def read_table(folder: Path) -> dict[str, Row]:
@@ -86,7 +89,7 @@ def read_table(folder: Path) -> dict[str, Row]:
     Raises:
         DataError: If it is no table with a column `id`.
     """
-    found = sorted(folder.glob(TABLES))
+    found = sorted(folder.glob(TABLES), key=lambda path: [int(n) for n in re.findall(r"\d+", path.stem)])
     if not found:
         return {}
     path = found[-1]
@@ -99,10 +102,8 @@ def read_table(folder: Path) -> dict[str, Row]:
         shown = ", ".join(map(str, list(table)[:8]))
         msg = f"{path} has the columns {shown}, ...; wanted id among them"
         raise DataError(msg)
-    return {
-        str(row["id"]).strip(): {str(k): str(v).strip() for k, v in row.items()}
-        for _, row in table.iterrows()
-    }
+    rows = [{str(name): str(value).strip() for name, value in row.items()} for _, row in table.iterrows()]
+    return {row["id"]: row for row in rows}
 
 
 def row_of(path: Path, table: Mapping[str, Row]) -> Row:
@@ -130,6 +131,11 @@ def patients(rows: Mapping[str, Row]) -> dict[str, str]:
         patient, title = row.get("patient", ""), row.get("dataset_title", "")
         several = patient and len(studies[patient]) > 1
         found[name] = f"{patient} ({first[title]} and others)" if several else patient
-        if name in CRC:
-            found[name] = f"CRC {CRC[name]}"
+        if number := _crc_patient(name, row):
+            found[name] = f"CRC {number}"
     return found
+
+
+def _crc_patient(name: str, row: Row) -> str:
+    stated = CRC_SERIES.search(row.get("subseries", ""))
+    return stated[1] if stated else CRC.get(name, "")

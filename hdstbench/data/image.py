@@ -65,7 +65,7 @@ def open_image(path: Path) -> SlideImage:
         if path.suffix.lower() in FLAT:
             return PictureImage(path)
         return VendorImage(path)
-    except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
+    except (OSError, ValueError, IndexError, TypeError, tifffile.TiffFileError) as error:
         if isinstance(error, DataError):
             raise
         msg = f"{path} is not a readable image: {str(error) or type(error).__name__}"
@@ -151,6 +151,16 @@ class ArrayImage(SlideImage):
         return np.asarray(self._pixels[y : y + height, x : x + width])
 
 
+def _check_tiles(path: Path, page: tifffile.TiffPage) -> None:
+    """The directory has to name every tile; that of a damaged file may not."""
+    wide, tall = page.tilewidth, page.tilelength
+    whole = min(wide, tall, page.imagewidth, page.imagelength) > 0
+    tiles = -(-page.imagewidth // wide) * -(-page.imagelength // tall) if whole else 0
+    if not whole or min(len(page.dataoffsets), len(page.databytecounts)) < tiles:
+        msg = f"{path} breaks off before its pixels; fetch it again"
+        raise DataError(msg)
+
+
 class FlatImage(SlideImage):
     """The first page of a TIFF whose rows lie uncompressed one after the other.
 
@@ -229,6 +239,7 @@ def _open_tiff(path: Path) -> SlideImage:
             msg = f"{path} is {page.dtype} with {page.samplesperpixel} samples; wanted 8-bit RGB"
             raise DataError(msg)
         if page.is_tiled:
+            _check_tiles(path, page)
             return TiledImage(path)
         if page.is_memmappable:
             return FlatImage(path, page)
