@@ -91,7 +91,7 @@ def convert(image: str, output: str, **given: object) -> None:
 @click.option("--patient", help="Whose slide it is; the name of the file by default.")
 @verbose
 def import_(source: str, output: str, **given: object) -> None:
-    """Make a data set of a HEST-1k folder, a HEST-Bench task, or an .h5ad with spatial coordinates."""
+    """Make a data set of a HEST-1k folder, a HEST-Bench task, or .h5ad files with spatial coordinates."""
     from hdstbench.cli.import_job import execute  # noqa: PLC0415 - heavy
 
     click.echo(f"dataset: {execute(source, output, given)}")

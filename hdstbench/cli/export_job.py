@@ -1,8 +1,10 @@
 """Export what `hdstbench data export` asks for."""
 
 from dataclasses import asdict
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -45,6 +47,9 @@ def execute(source: str, output: str) -> Path:
         write_h5ad(prepared_anndata(folder), target)
     elif (folder / PREDICTIONS).is_file():
         write_h5ad(cell_anndata(folder), target)
+    elif (folder / "record.json").is_file():
+        msg = f"{folder} has no {PREDICTIONS}: its model failed; see {folder / 'log.txt'}"
+        raise MissingError(msg)
     else:
         msg = (
             f"{folder} is neither a prepared slide (manifest.json) nor a cell ({PREDICTIONS}); cells are in "
@@ -80,7 +85,7 @@ def _read(path: Path) -> tuple[list[str], dict[str, FloatArray], dict[str, str]]
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         genes = arrays["genes"].astype(str).tolist()
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         msg = f"{path} holds no predictions ({error}); remove its folder and run again"
         raise DataError(msg) from error
     values = {name.removeprefix(SLIDE): array for name, array in arrays.items() if name.startswith(SLIDE)}
@@ -100,7 +105,7 @@ def find_prepared(record: Record, slide: str, units: int, key: str) -> Path | No
     """
     place = cache_root() / "prepared" / record.task["dataset"] / record.task["resolution"]
     found: dict[tuple[str, str], Path] = {}
-    for path in sorted(place.glob(f"{slide}-*/manifest.json")):
+    for path in sorted(place.glob(f"{escape(slide)}-*/manifest.json")):
         manifest = _manifest(path.parent)
         if manifest and (manifest.slide, manifest.units) == (slide, units) and key in ("", manifest.pixels):
             found.setdefault((manifest.pixels, manifest.labels), path.parent)

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 SLACK = 0.05
 """By which um a pixel and the pitch of spots may disagree."""
-SIZE_SLACK = 0.01
-"""By which an image's size may differ from what positions or thumbnails belong to."""
+SIZE_SLACK, THUMBNAIL_SLACK_PX = 0.01, 2
+"""By which an image's size may differ from a stated one, and that of the small one from what it should be."""
 MAX_RESIDUAL = 1.5
 """How many pitches a spot may lie off its place in the array; scrambled names miss by far more."""
 
@@ -192,31 +192,30 @@ def _repeats(grid: IntArray) -> bool:
 def _check_image(image: Path, source_size: tuple[int, int] | None, adata: "AnnData", path: Path) -> None:
     """The image, or what it was cropped from, has to have the size that the file states, if it does."""
     found = source_size or open_image(image).size
-    wanted = stated_size(path) or _thumbnail_size(adata, path)
-    if wanted is None or _fits(found, wanted):
+    stated = stated_size(path)
+    wanted, slack = (stated, SIZE_SLACK * min(stated)) if stated else _thumbnail_size(adata, path)
+    if not slack or _fits(found, wanted, slack):
         return
     hint = (
         "it is rotated: give the image as the positions know it"
-        if _fits(found[::-1], wanted)
+        if _fits(found[::-1], wanted, slack)
         else "give the full-resolution H&E of this slide"
     )
-    shown = " x ".join(f"{side:.0f}" for side in wanted)
-    msg = (
-        f"{image} is {found[0]} x {found[1]} px, the positions in {path} belong to one of {shown} px; {hint}"
-    )
+    size = f"{wanted[0]:.0f} x {wanted[1]:.0f}"
+    msg = f"{image} is {found[0]} x {found[1]} px, the positions in {path} belong to one of {size} px; {hint}"
     raise DataError(msg)
 
 
-def _thumbnail_size(adata: "AnnData", path: Path) -> tuple[float, float] | None:
-    """Size of the full-resolution image by the small one that the file holds with its scale."""
+def _thumbnail_size(adata: "AnnData", path: Path) -> tuple[tuple[float, float], float]:
+    """Size of the full image by the small one that the file holds, and by what it may be off; 0 if none."""
     entry = library(adata, path)
     for name, picture in entry.get("images", {}).items():
         scale = entry.get("scalefactors", {}).get(f"tissue_{name}_scalef")
-        if scale and np.ndim(picture) > 1:
+        if scale and np.ndim(picture) > 1 and np.size(picture):
             height, width = np.shape(picture)[:2]
-            return float(width / scale), float(height / scale)
-    return None
+            return (float(width / scale), float(height / scale)), float(THUMBNAIL_SLACK_PX / scale)
+    return (0.0, 0.0), 0.0
 
 
-def _fits(found: tuple[int, ...], wanted: tuple[float, float]) -> bool:
-    return all(abs(f / w - 1) <= SIZE_SLACK for f, w in zip(found, wanted, strict=True))
+def _fits(found: tuple[int, ...], wanted: tuple[float, float], slack: float) -> bool:
+    return all(abs(f - w) <= slack for f, w in zip(found, wanted, strict=True))

@@ -42,7 +42,7 @@ class SampleCard:
 
     Attributes:
         path: What its reader reads: a Space Ranger folder or archive, a folder of sections, an .h5ad.
-        image: The full-resolution H&E.
+        image: The full-resolution H&E; of HEST-Bench the file of patches.
         shift_um: (dx, dy) that is added to every position, to mend a registration that is off.
         strata: A GeoJSON of regions or a table of labels, for scores by stratum.
         truth: True rates of a simulated slide.

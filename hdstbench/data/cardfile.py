@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from hdstbench.data.card import CARD
@@ -40,7 +40,7 @@ class Draft:
     slides: Sequence[Entry]
     folds: Sequence[Fold] = ()
     split: tuple[str, str] = ("patient", "leave one patient out")
-    panel: tuple[str, Sequence[str]] | None = field(default=None)
+    panel: tuple[str, Sequence[str]] | None = None
 
     @property
     def patients(self) -> int:

@@ -95,9 +95,10 @@ def predictions_anndata(
         X=np.concatenate([one.values for one in slides]).astype(np.float32),
         obs=pd.concat([part.obs for part in parts]),
         var=var,
-        uns={"hdstbench": _plain({**about, "spatial_unit": "um", "spatial": PLACE})},
+        uns={"hdstbench": _plain(about)},
     )
     if any(one.folder for one in slides):
+        found.uns["hdstbench"] |= {"spatial_unit": "um", "spatial": PLACE}
         found.layers["target"] = np.concatenate([part.target for part in parts])
         found.obsm["spatial"] = np.concatenate([part.xy_um for part in parts])
     return found

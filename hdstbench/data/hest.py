@@ -119,23 +119,22 @@ def patients(rows: Mapping[str, Row]) -> dict[str, str]:
     "Patient 1" of two studies are two people: where a name occurs in several, the first sample of the
     study is added to it.
     """
-    studies: dict[str, list[str]] = {}
+    found = {name: _crc_patient(name, row) for name, row in rows.items()}
     first: dict[str, str] = {}
+    studies: dict[str, set[str]] = {}
     for name, row in rows.items():
         title = row.get("dataset_title", "")
         first.setdefault(title, name)
-        known = studies.setdefault(row.get("patient", ""), [])
-        known += [title] if title not in known else []
-    found = {}
+        if not found[name]:
+            studies.setdefault(row.get("patient", ""), set()).add(title)
     for name, row in rows.items():
         patient, title = row.get("patient", ""), row.get("dataset_title", "")
-        several = patient and len(studies[patient]) > 1
-        found[name] = f"{patient} ({first[title]} and others)" if several else patient
-        if number := _crc_patient(name, row):
-            found[name] = f"CRC {number}"
+        if not found[name] and patient:
+            found[name] = f"{patient} of {first[title]}'s study" if len(studies[patient]) > 1 else patient
     return found
 
 
 def _crc_patient(name: str, row: Row) -> str:
     stated = CRC_SERIES.search(row.get("subseries", ""))
-    return stated[1] if stated else CRC.get(name, "")
+    number = stated[1] if stated else CRC.get(name, "")
+    return f"CRC {number}" if number else ""

@@ -154,12 +154,14 @@ def _hest_sample(path: Path, image: Path, row: Row, patient: str) -> _Found:
 
 
 def _with_notes(draft: Draft, known: Mapping[str, str]) -> Draft:
+    """Say what is to be known of a HEST-1k data set."""
     notes = ["Patients are those of HEST's table, of the colorectal cancer study those of its paper."]
     unknown = [slide.id for slide in draft.slides if not known[slide.id]]
     if unknown:
         notes.append(f"No patient is stated for {listed(unknown)}: each counts as a patient of its own.")
+    notes.append(str(draft.keys["notes"]))
     notes.append("HEST pools Visium HD and Xenium to pseudo-spots: these are no counts of bins or cells.")
-    return replace(draft, keys={**draft.keys, "notes": " ".join(notes)})
+    return replace(draft, keys={**draft.keys, "notes": " ".join(filter(None, notes))})
 
 
 def listed(names: Sequence[str]) -> str:
@@ -197,6 +199,8 @@ def _draft(found: Sequence[_Found], keys: Mapping[str, str]) -> Draft:
     slides = [one.entry for one in found]
     _, spot, pitch = found[0].kind
     coarsest = max(one.size.mpp for one in found)
+    mpp = MPP if coarsest <= MPP * MAX_UPSAMPLING else float(np.ceil(coarsest * 100) / 100)
+    notes = f"Patches have {mpp:g} um a pixel, as the coarsest image has." if mpp > MPP else ""
     if not found[0].size.stated and len(found) == 1:  # the reader computes um a pixel from the pitch
         pitch = round(found[0].size.pitch_um, 6)
     shown = f"{len(slides)} {'slides' if len(slides) > 1 else 'slide'} of {spot:g} um spots"
@@ -205,8 +209,9 @@ def _draft(found: Sequence[_Found], keys: Mapping[str, str]) -> Draft:
             "name": keys["name"],
             "title": f"{keys.get('title', keys['name'])}: {shown}",
             "reader": "anndata",
-            **{key: value for key, value in keys.items() if key not in ("name", "title")},
-            "mpp": MPP if coarsest <= MPP * MAX_UPSAMPLING else float(np.ceil(coarsest * 100) / 100),
+            **{key: value for key, value in keys.items() if key not in ("name", "title", "notes")},
+            "notes": f"{keys.get('notes', '')} {notes}".strip(),
+            "mpp": mpp,
             "native_um": spot,
             "pitch_um": pitch,
             "patch_um": max(PATCH_UM, spot),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from hdstbench.data.adata import SLACK, said_mpp
 from hdstbench.data.h5ad import in_tissue, library, need_mpp, open_h5ad, pitch_px, positions
@@ -48,10 +49,11 @@ def measure(path: Path, mpp: float | None, remedy: str) -> Measured:
     if said is None and mpp is None:
         msg = f"{path} does not say how many um a pixel has; {remedy}"
         raise DataError(msg)
-    if said and mpp and abs(said[0] / mpp - 1) > SLACK:
-        msg = f"{path}: {said[1]} says {said[0]:.4f} um a pixel, you say {mpp:g}; mend the one that is wrong"
+    own = None if mpp is None else need_mpp(mpp, f"um a pixel of {path}")
+    if said and own and abs(said[0] / own - 1) > SLACK:
+        msg = f"{path}: {said[1]} says {said[0]:.4f} um a pixel, you say {own:g}; mend the one that is wrong"
         raise DataError(msg)
-    scale = said[0] if said else need_mpp(mpp, f"um a pixel of {path}")
+    scale = said[0] if said else cast("float", own)
     diameter = float(factors.get("spot_diameter_fullres", 0.0))
     spot = diameter * scale if diameter > 0 else pitch * scale
     return Measured(mpp=scale, pitch_um=pitch * scale, spot_um=spot, stated=said is not None)

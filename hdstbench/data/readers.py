@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hdstbench.data import adata, hestbench, spaceranger, st
 from hdstbench.data.card import Dataset, SampleCard
+from hdstbench.data.crop import note_of
 from hdstbench.data.levels import BASE_UM, Resolution
 from hdstbench.data.sample import Sample
 from hdstbench.errors import DataError
@@ -54,7 +55,9 @@ def has_files(dataset: Dataset, sample: SampleCard) -> bool:
 def _hd_inputs(dataset: Dataset, sample: SampleCard, res: Resolution) -> list[Path]:
     path = dataset.root / sample.path
     found = spaceranger.input_files(path, res.bin_um) + spaceranger.input_files(path, BASE_UM)
-    return [*dict.fromkeys(found), spaceranger.need_image(dataset.root / sample.image)]
+    image = spaceranger.need_image(dataset.root / sample.image)
+    note = [note_of(image)] if note_of(image).is_file() else []
+    return [*dict.fromkeys(found), image, *note]
 
 
 def _read_hd(dataset: Dataset, sample: SampleCard, res: Resolution) -> Pair:

@@ -65,6 +65,6 @@ def _pairs(pairs: Sequence[Pair]) -> str:
     if alike(pairs):
         lines += [
             "",
-            "Give samples that are not different one patient in the card, or leave one out.",
+            "Samples that are not different have to be of one patient in the card; else leave one out.",
         ]
     return "\n".join(lines)

@@ -91,13 +91,10 @@ def _notes(unknown: Sequence[str]) -> str:
 
 def _folds(task: Path, files: Files) -> list[Fold]:
     """Read the folds, and add the files of their samples to `files`."""
-    numbers = sorted(
-        int(found[1])
-        for path in (task / "splits").iterdir()
-        if (found := re.fullmatch(r"test_(\d+)\.csv", path.name))
-    )
+    names = [re.fullmatch(r"(?:train|test)_(\d+)\.csv", path.name) for path in (task / "splits").iterdir()]
+    numbers = sorted({int(found[1]) for found in names if found})
     if not numbers:
-        msg = f"{task / 'splits'} holds no test_0.csv; wanted train_<i>.csv and test_<i>.csv"
+        msg = f"{task / 'splits'} holds no fold; wanted train_<i>.csv and test_<i>.csv"
         raise MissingError(msg)
     folds: list[Fold] = []
     for number in numbers:

@@ -36,7 +36,7 @@ from hdstbench.sweep.memory import peak_host_mb, reset_peak
 from hdstbench.sweep.score import FoldScores, check_predictions, score_fold
 
 ORACLE = "oracle"
-PREDICTIONS, SLIDE = "predictions.npz", "slide/"
+PREDICTIONS, SLIDE, KEY = "predictions.npz", "slide/", "key/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +180,7 @@ def load_prediction(folder: Path, slide: str) -> FloatArray:
 
 def _save_predictions(part: Path, fold: Fold, predictions: dict[str, FloatArray]) -> None:
     named = {SLIDE + slide: values for slide, values in predictions.items()}
+    named |= {KEY + test.slide.id: np.array(test.slide.key) for test in fold.test}
     np.savez(part / PREDICTIONS, genes=np.array(fold.panel.genes), **named)  # type: ignore[arg-type]
 
 
