@@ -149,6 +149,7 @@ def _nothing(run: Path) -> str:
         (_no_image, "give the picture that Space Ranger got with --image", "- UMI a unit: mean"),
         (_stripped, "stripped, compressed TIFF", "- UMI a unit: mean"),
         (_other_image, "900 x 700 px, the positions belong to", "- image: other.png"),
+        (str, "is a folder; wanted the file", "- UMI a unit: mean"),
         (_hires, "small picture of Space Ranger", "- orientation: mirrored"),
         (_no_matrix, "filtered_feature_bc_matrix.h5 is not there", "- image: mine_tissue_image.tif"),
         (_short_matrix, "is not a whole 10x feature-barcode matrix", "- bins: 8 um"),
@@ -184,6 +185,48 @@ def test_a_second_bin_size_that_is_broken_does_not_stop_the_first(
     assert good
     assert "To look at:\n\n- " in text
     assert "square_016um/spatial/tissue_positions.parquet is not there" in text
+
+
+def test_bins_of_two_runs_are_told_from_those_of_one(cohort: Dataset, run: Path, tmp_path: Path) -> None:
+    own, other = (cohort.root / cohort.card.samples[i].path / "binned_outputs/square_016um" for i in (0, 1))
+    place = run / "outs/binned_outputs/square_016um"
+
+    shutil.copytree(own, place)
+    good, text = _check(run, tmp_path / "own")
+    shutil.rmtree(place)
+    shutil.copytree(other, place)
+    bad, mixed = _check(run, tmp_path / "mixed")
+
+    assert good
+    assert "nothing wrong was found" in text
+    assert not bad
+    assert mixed.count("um apart in the image; they are of two runs") == 1
+
+
+def _reason(words: str) -> Callable[[object], None]:
+    def fail(_: object) -> None:
+        raise RuntimeError(words)
+
+    return fail
+
+
+def test_a_fault_of_ours_is_a_line_too(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hdstbench.data.report.image_facts", _reason("no such thing"))
+
+    good, text = _check(run, tmp_path / "out")
+
+    assert not good
+    assert text.count("unexpected RuntimeError: no such thing; please report it") == 1
+
+
+def test_without_hires_nothing_vouches_for_the_image(run: Path, tmp_path: Path) -> None:
+    for path in run.rglob("tissue_hires_image.png"):
+        path.unlink()
+
+    good, text = _check(run, tmp_path / "out")
+
+    assert good
+    assert "To look at:\n\n- the run has no spatial/tissue_hires_image.png" in text
 
 
 def test_a_whole_data_set_is_checked_and_compared(cohort: Dataset, tmp_path: Path) -> None:
@@ -229,6 +272,37 @@ def test_a_section_that_is_there_twice_is_named(cohort: Dataset, tmp_path: Path)
     assert "1 thing to look at" in text
 
 
+def test_two_sections_of_one_patient_are_nothing_to_look_at(cohort: Dataset, tmp_path: Path) -> None:
+    files = 'path = "SIM1/outs"\nimage = "SIM1/SIM1_tissue_image.tif"\n'
+    twice = "".join(f'\n[[samples]]\nid = "{x}"\npatient = "P"\n{files}' for x in ("one", "two"))
+
+    good, text = _check(_card(cohort, tmp_path, twice), tmp_path / "out")
+
+    assert good
+    assert "| one, two | same section |" in text
+    assert "nothing wrong was found" in text
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        ('path = "SIM1/outs"\nimage = ""\n', "the card names no image; wanted"),
+        ('path = "lone"\nimage = "SIM1/SIM1_tissue_image.tif"\n', "no square_002um below"),
+    ],
+)
+def test_what_the_card_promises_has_to_be_there(
+    cohort: Dataset, tmp_path: Path, sample: str, message: str
+) -> None:
+    card = _card(cohort, tmp_path, f'\n[[samples]]\nid = "one"\npatient = "one"\n{sample}')
+    shutil.copytree(cohort.root / "SIM1/outs/binned_outputs/square_008um", tmp_path / "lone/square_008um")
+
+    good, text = _check(card, tmp_path / "out")
+
+    assert not good
+    assert text.count(message) == 1
+    assert "- UMI a unit: mean" in text
+
+
 def test_a_shift_in_the_card_is_part_of_the_advice(cohort: Dataset, tmp_path: Path) -> None:
     files = 'path = "SIM1/outs"\nimage = "SIM1/SIM1_tissue_image.tif"\nshift_um = [14, -3]\n'
     card = _card(cohort, tmp_path, f'\n[[samples]]\nid = "one"\npatient = "one"\n{files}')
@@ -256,6 +330,11 @@ def test_unknown_names_and_a_needless_image_are_refused(cohort: Dataset, tmp_pat
         execute("nowhere", "", str(tmp_path / "out"), _quiet)
     with pytest.raises(DataError, match="leave --image out"):
         execute(str(cohort.root), "x.tif", str(tmp_path / "out"), _quiet)
+    with pytest.raises(DataError, match="the path is empty"):
+        execute("", "", str(tmp_path / "out"), _quiet)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DataError, match="file is a file; wanted a folder"):
+        execute(str(cohort.root), "", str(tmp_path / "file"), _quiet)
 
     assert not (tmp_path / "out").exists()
 

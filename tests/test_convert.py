@@ -272,8 +272,12 @@ def test_the_capture_area_is_that_of_the_outermost_bins(cohort: Dataset) -> None
     np.testing.assert_allclose(side_um, 512 + 496 * np.sin(np.deg2rad(0.5)), atol=0.1)
 
 
+def _capture(low: list[float], high: list[float]) -> Capture:
+    return Capture(mpp=0.5, low=np.array(low), high=np.array(high), hires=None, hires_scale=0.1)
+
+
 def test_a_margin_outside_the_picture_is_clipped(files: dict[str, Path]) -> None:
-    capture = Capture(0.5, np.array([-50.0, 100.0]), np.array([500.0, 1290.0]))
+    capture = _capture([-50.0, 100.0], [500.0, 1290.0])
 
     box = crop_box(capture, 100.0, files["tiled.tif"], (WIDTH, HEIGHT))
 
@@ -281,10 +285,32 @@ def test_a_margin_outside_the_picture_is_clipped(files: dict[str, Path]) -> None
 
 
 def test_a_capture_area_outside_the_picture_is_refused(files: dict[str, Path]) -> None:
-    capture = Capture(0.5, np.array([2000.0, 0.0]), np.array([3000.0, 900.0]))
+    capture = _capture([2000.0, 0.0], [3000.0, 900.0])
 
     with pytest.raises(DataError, match="give the image that Space Ranger got"):
         crop_box(capture, 100.0, files["tiled.tif"], (WIDTH, HEIGHT))
+
+
+def test_another_picture_than_that_of_the_run_is_refused_before_work(
+    cohort: Dataset, files: dict[str, Path], tmp_path: Path
+) -> None:
+    run = cohort.root / cohort.card.samples[0].path
+
+    with pytest.raises(DataError, match=f"is {WIDTH} x {HEIGHT} px, the positions belong to one of"):
+        execute(str(files["tiled.tif"]), str(tmp_path / "out.tif"), _options(run), lambda _: None)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_the_note_is_kept(files: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out.tif"
+    note_of(out).write_text("mine")
+
+    with pytest.raises(DataError, match=r"out\.tif\.json exists; choose another name"):
+        convert(files["tiled.tif"], out, Style(0.25, 92), None, _nothing)
+
+    assert note_of(out).read_text() == "mine"
+    assert not out.exists()
 
 
 def test_nothing_is_left_of_a_picture_that_breaks_off(files: dict[str, Path], tmp_path: Path) -> None:
@@ -327,6 +353,8 @@ def test_an_existing_output_is_kept(files: dict[str, Path], tmp_path: Path) -> N
         ({"mpp": 0.25, "quality": 101}, "JPEG quality 101"),
         ({"mpp": 0.25, "run_folder": "x"}, "leave --mpp out"),
         ({"run_folder": "x", "margin_um": -1.0}, "margin-um -1"),
+        ({"run_folder": "x", "margin_um": float("nan")}, "margin-um nan"),
+        ({"mpp": float("nan")}, "nan um a pixel"),
         ({"run_folder": "x"}, r"no square_\* folder below x"),
     ],
 )

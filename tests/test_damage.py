@@ -232,6 +232,41 @@ CASES: dict[str, tuple[Harm, str]] = {
     "a run with CytAssist alone": (factors(microns_per_pixel=6.3), "run Space Ranger again with --image"),
     "a pixel size of another run": (factors(microns_per_pixel=0.3), "positions give 0.2738 um a pixel"),
     "a pixel size below 0": (factors(microns_per_pixel=-0.27), "says -0.27 um a pixel"),
+    "a scale of nought": (factors(tissue_hires_scalef=0), "tissue_hires_scalef of 0"),
+    "types too few": (
+        matrix("matrix/features/feature_type", lambda a: a[:-3]),
+        r"features have \d+ id, \d+ name, \d+ feature_type",
+    ),
+    "names that are no text": (
+        matrix("matrix/features/name", lambda a: np.full(len(a), b"\xff\xfe")),
+        "is not a whole 10x feature-barcode matrix: utf-8' codec",
+    ),
+    "offsets in words": (
+        matrix("matrix/indptr", lambda a: np.full(len(a), b"x")),
+        "is not a whole 10x feature-barcode matrix",
+    ),
+    "one offset": (matrix("matrix/indptr", lambda a: a[0]), "is not a whole 10x feature-barcode matrix"),
+    "offsets in a table": (matrix("matrix/indptr", lambda a: a[:, None]), "that are no list"),
+    "numbers for barcodes": (
+        matrix("matrix/barcodes", lambda a: np.arange(len(a))),
+        "barcodes are int64, no names",
+    ),
+    "tissue in words": (
+        column("in_tissue", lambda c: c.astype(str)),
+        "in_tissue is of type .*string, wanted numbers",
+    ),
+    "pixels in words": (
+        column("pxl_col_in_fullres", lambda c: c.astype(str)),
+        "pxl_col_in_fullres is of type .*string, wanted numbers",
+    ),
+    "numbers as names of bins": (
+        column("barcode", lambda c: range(len(c))),
+        "barcode is of type int64, wanted names",
+    ),
+    "names of other places": (
+        column("array_row", lambda c: c.iloc[::-1].to_numpy()),
+        "barcodes that name other rows and columns than array_row and array_col",
+    ),
     "scale factors cut": (
         cut(f"{BINS}/square_016um/spatial/scalefactors_json.json"),
         "wanted bin_size_um, microns_per_pixel",
@@ -282,8 +317,8 @@ CASES: dict[str, tuple[Harm, str]] = {
         picture(lambda p, s: plain(p, (s[0] // 2, s[1] // 2))),
         "the positions belong to one of .* not hires or CytAssist",
     ),
-    "image of 16 bits": (picture(deep), "is uint16 with 3 samples; wanted 8-bit RGB"),
-    "image without colour": (picture(half_grey), "is uint8 with 1 samples; wanted 8-bit RGB"),
+    "image of 16 bits": (picture(deep), "is uint16 with 3 samples, RGB; wanted 8-bit RGB"),
+    "image without colour": (picture(half_grey), "is uint8 with 1 samples, MINISBLACK; wanted 8-bit RGB"),
     "image stripped and packed": (picture(stripped), "stripped, compressed TIFF.*hdstbench data convert"),
     "image cut": (cut(IMAGE, 0.6), "cannot be decoded|is not a readable image"),
     "flat image cut": (picture(short), "ends in row .*; fetch it again"),
@@ -296,7 +331,7 @@ CASES: dict[str, tuple[Harm, str]] = {
         write(f"{IMAGE}.json", b"{"),
         "wanted crop .x, y, width, height. and source_size",
     ),
-    "archive cut": (packed_and_cut, "SIM1_binned_outputs.tar.gz"),
+    "archive cut": (packed_and_cut, "SIM1_binned_outputs.tar.gz .*fetch it again"),
     "archives of two samples": (packed_twice, "holds archives of OTHER, SIM1; give each sample a folder"),
     "2 um bins without raw counts": (
         without_raw,
@@ -352,8 +387,9 @@ def test_each_damage_is_one_clear_line_and_leaves_nothing(damaged: Path, case: s
         prepare(damaged)
 
     assert "\n" not in str(caught.value)
-    cache = damaged.parent / "cache" / "prepared"
-    assert not [path for path in cache.rglob("*") if path.is_file()]
+    cache = damaged.parent / "cache"
+    assert not [path for path in cache.glob("prepared/**/*") if path.is_file()]
+    assert not list(cache.rglob("*.part*"))
 
 
 def test_there_are_more_than_forty_kinds() -> None:

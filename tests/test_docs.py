@@ -6,9 +6,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from anndata import AnnData
 from helpers import type_command
+from scipy import sparse
 from test_cli import MAIN
+
+from hdstbench.data.image import open_image
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("leaderboards/*.md")])
@@ -41,6 +46,7 @@ def test_the_pages_commands_work_in_their_order(cohort_folder: Path, tmp_path: P
     """In one folder, with the demo's files and a reader's own card in place."""
     shutil.copytree(ROOT / "leaderboards", tmp_path / "leaderboards")
     _own_card(tmp_path, cohort_folder)
+    _own_spots(tmp_path / "slide.h5ad", tmp_path / "K1" / "he.tif")
     for command in dict.fromkeys(c for c in commands() if c.startswith("hdstbench ") and c not in ELSEWHERE):
         words = shlex.split(command)[1:]
         done = type_command(*words, cwd=tmp_path, cache=own_cache, data=cohort_folder.parent)
@@ -56,6 +62,15 @@ def _own_card(folder: Path, cohort: Path) -> None:
         (folder / name).mkdir()
         (folder / name / "outs").symlink_to(cohort / sample / "outs")
         (folder / name / "he.tif").symlink_to(cohort / sample / f"{sample}_tissue_image.tif")
+
+
+def _own_spots(path: Path, image: Path) -> None:
+    """Write spots of 55 um, 100 um apart, in the middle of an image, as an .h5ad of some other tool."""
+    step = 100 / 0.2738
+    middle = np.array(open_image(image).size) / 2
+    xy = middle + (np.argwhere(np.ones((3, 3), bool)) - 1) * step
+    counts = sparse.csr_matrix(np.arange(90).reshape(9, 10) + 30)
+    AnnData(counts, obsm={"spatial": xy}).write_h5ad(path)
 
 
 def test_the_example_model_runs_as_an_installed_package(

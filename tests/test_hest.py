@@ -15,7 +15,7 @@ from hdstbench.cli import import_job
 from hdstbench.data.card import load_dataset
 from hdstbench.data.hest import patients, read_table, row_of
 from hdstbench.data.measure import nominal
-from hdstbench.errors import HdstError
+from hdstbench.errors import DataError, HdstError
 from hdstbench.protocol.splits import load_split
 
 CRC_STUDY = "Characterization of immune cell populations"
@@ -151,8 +151,18 @@ def test_odd_names_are_written_so_that_the_card_loads(tmp_path: Path) -> None:
     dataset = imported(write_hest(tmp_path / "he st", made, rows), tmp_path / "my set!")
 
     assert dataset.card.name == "my-set"
-    assert {s.id: s.patient for s in dataset.card.samples} == {name: patient, "B": "B"}
-    assert len(sample_of(dataset, name).counts) == 15
+    assert {s.id: s.patient for s in dataset.card.samples} == {"it_s_a_slide_é": patient, "B": "B"}
+    assert len(sample_of(dataset, "it_s_a_slide_é").counts) == 15
+
+
+def test_names_that_become_one_are_refused(tmp_path: Path) -> None:
+    made = [make("a b", Array(side=4)), make("a_b", Array(side=4))]
+    hest = write_hest(tmp_path / "hest", made, [row("a b", "x"), row("a_b", "y")])
+
+    with pytest.raises(DataError, match="would all be the slide a_b; rename the files"):
+        imported(hest, tmp_path / "set")
+
+    assert not (tmp_path / "set").exists()
 
 
 def no_images(hest: Path) -> None:

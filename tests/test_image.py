@@ -111,8 +111,8 @@ def test_an_aperio_slide_opens() -> None:
         ("tissue_hires_image.png", "png", "small picture of Space Ranger"),
         ("cytassist_image.tiff", "png", "small picture of Space Ranger"),
         ("strips.tif", "strips", "stripped, compressed TIFF.*hdstbench data convert"),
-        ("deep.tif", "deep", "uint16 with 3 samples; wanted 8-bit RGB"),
-        ("grey.tif", "grey", "with 1 samples; wanted 8-bit RGB"),
+        ("deep.tif", "deep", "uint16 with 3 samples, RGB; wanted 8-bit RGB"),
+        ("grey.tif", "grey", "with 1 samples, MINISBLACK; wanted 8-bit RGB"),
         ("broken.tif", "broken", "is not a readable image"),
         ("broken.jpg", "broken", "is not a readable image"),
         ("broken.svs", "broken", "is not a readable image"),
@@ -213,3 +213,49 @@ def test_a_tiled_picture_with_wrong_bytes_is_read_or_refused_in_one_line(
         refused = str(error)
 
     assert len(refused.splitlines()) <= 1
+
+
+def test_memory_of_decoded_tiles_is_bounded_however_large_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hdstbench.data.image.MAX_BYTES", 3 * 128 * 128 * 3)
+    pixels = np.zeros((1024, 1024, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", pixels, tile=(128, 128), photometric="rgb")
+    image = open_image(tmp_path / "x.tif")
+
+    image.window(0, 0, 1024, 1024)
+    for _ in read_regions(image, np.argwhere(np.ones((7, 7))) * 128.0, 200.0, 100):
+        pass
+
+    assert len(image._tiles) <= 3  # type: ignore[attr-defined]
+
+
+def test_other_colours_are_refused_and_what_is_transparent_is_white(tmp_path: Path) -> None:
+    inks = np.zeros((64, 64, 4), np.uint8)
+    tifffile.imwrite(tmp_path / "inks.tif", inks, tile=(32, 32), photometric="separated")
+    clear = np.zeros((10, 10, 4), np.uint8)
+    clear[:5] = [10, 20, 30, 255]
+    Image.fromarray(clear, "RGBA").save(tmp_path / "clear.png")
+
+    with pytest.raises(DataError, match="is uint8 with 4 samples, SEPARATED; wanted 8-bit RGB"):
+        open_image(tmp_path / "inks.tif")
+    pixels = open_image(tmp_path / "clear.png").window(0, 0, 10, 10)
+    assert (pixels[:5] == [10, 20, 30]).all()
+    assert (pixels[5:] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("Visium_HD_Human_Colon_Cancer_P1_image.tif", True),
+        ("Visium_HD_Human_Colon_Cancer_P1_tissue_image.btf", False),
+        ("detected_tissue_image.jpg", True),
+        ("aligned_fiducials.jpg", True),
+        ("my_image.png", False),
+    ],
+)
+def test_pictures_that_are_no_section_are_known_by_name(tmp_path: Path, name: str, refused: bool) -> None:
+    (tmp_path / name).touch()
+
+    with pytest.raises(DataError, match="is a small picture" if refused else "not a readable image"):
+        open_image(tmp_path / name)

@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import take
+from PIL import Image
 
-from hdstbench.data.card import Dataset, SampleCard
-from hdstbench.data.image import open_image
-from hdstbench.data.layout import find_run
+from hdstbench.data.card import Dataset, SampleCard, load_dataset
+from hdstbench.data.image import open_image, padded
+from hdstbench.data.layout import find_run, open_run
 from hdstbench.data.levels import resolution
 from hdstbench.data.pack import Recipe, write_slide
+from hdstbench.data.prepare import prepared_folder
 from hdstbench.data.prepared import load_manifest
 from hdstbench.data.readers import read_pair
 from hdstbench.data.spaceranger import input_files, read_spaceranger
@@ -209,20 +211,53 @@ def test_a_shift_moves_every_position_by_so_many_um(source: Path, image: Path) -
     )
 
 
-def test_positions_follow_an_image_that_was_cut_out(source: Path, image: Path, tmp_path: Path) -> None:
-    cut = tmp_path / "cut.tif"
-    cut.symlink_to(image)
-    (tmp_path / "cut.tif.json").write_text("{}")
-    with pytest.raises(DataError, match=r"wanted crop .* got KeyError"):
-        read_spaceranger(source, 8, cut, "x")
-    whole = read_spaceranger(source, 8, image, "x")
-    size = list(open_image(image).size)
-    note = {"source": "he.tif", "source_size": size, "crop": [100, 40, 500, 500], "mpp": 0.2738}
-    (tmp_path / "cut.tif.json").write_text(json.dumps(note))
+def _cut(image: Path, folder: Path, **note: object) -> Path:
+    """A part of an image, with a note of where it was cut out."""
+    whole = open_image(image)
+    cut = folder / "cut.png"
+    Image.fromarray(padded(whole, 100, 40, 500, 600)).save(cut)
+    values = {"source": "he.tif", "source_size": list(whole.size), "crop": [100, 40, 500, 600], "mpp": 0.2738}
+    (folder / "cut.png.json").write_text(json.dumps({**values, **note}))
+    return cut
 
-    read = read_spaceranger(source, 8, cut, "x")
+
+def test_positions_follow_an_image_that_was_cut_out(source: Path, image: Path, tmp_path: Path) -> None:
+    whole = read_spaceranger(source, 8, image, "x")
+
+    read = read_spaceranger(source, 8, _cut(image, tmp_path), "x")
 
     np.testing.assert_allclose(read.xy_px, whole.xy_px - [100, 40])
+
+
+@pytest.mark.parametrize(
+    ("note", "message"),
+    [
+        ({"crop": [100, 40, 300, 300]}, "is of a cut of 300 x 300 px, cut.png has 500 x 600"),
+        ({"crop": [float("nan"), 0, 500, 600]}, r"wanted crop .* got ValueError"),
+        ({"crop": [1, 2]}, "is of a cut of  px"),
+        ({"source_size": None}, r"wanted crop .* got TypeError"),
+        ({"source_size": [50, 50]}, "the positions belong to one of"),
+    ],
+)
+def test_a_note_that_does_not_fit_its_image_is_refused(
+    source: Path, image: Path, tmp_path: Path, note: dict[str, object], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        read_spaceranger(source, 8, _cut(image, tmp_path, **note), "x")
+
+
+def test_a_note_that_is_added_makes_another_prepared_slide(cohort: Dataset, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(cohort.root / "SIM1", root / "SIM1", copy_function=shutil.copyfile)
+    text = (cohort.root / "dataset.toml").read_text().split("[[samples]]")
+    (root / "dataset.toml").write_text("[[samples]]".join(text[:2]))
+    dataset = load_dataset(str(root))
+    sample, res = dataset.card.samples[0], dataset.card.resolution("16um")
+    before = prepared_folder(dataset, sample, res, everything=False)
+
+    (root / f"{sample.image}.json").write_text("{}")
+
+    assert prepared_folder(dataset, sample, res, everything=False) != before
 
 
 def test_what_is_not_there_is_named(source: Path, tmp_path: Path) -> None:
@@ -234,17 +269,78 @@ def test_what_is_not_there_is_named(source: Path, tmp_path: Path) -> None:
         input_files(tmp_path / "nowhere", 8)
 
 
-def test_two_samples_in_one_folder_are_refused(source: Path, tmp_path: Path) -> None:
+def _two(source: Path, root: Path, form: str) -> None:
+    """Two samples in one folder."""
+    bins = source / "binned_outputs"
     for name in ("A", "B"):
-        (tmp_path / f"{name}_binned_outputs.tar.gz").touch()
-    with pytest.raises(DataError, match="holds archives of A, B; give each sample a folder of its own"):
-        find_run(tmp_path)
+        if form == "archives":
+            (root / f"{name}_binned_outputs.tar.gz").touch()
+        elif form == "bin folders":
+            shutil.copytree(bins / "square_016um", root / f"{name}_square_016um")
+        elif form == "one archive":
+            shutil.copytree(bins / "square_016um", root / "both" / name / "square_016um")
+        else:
+            shutil.copytree(bins, root / f"{name}{form}")
+    if form == "one archive":
+        _tar(root / "outs.tar.gz", {"both": root / "both"})
+        shutil.rmtree(root / "both")
 
-    other = tmp_path / "other"
-    for name in ("A_square_008um_outputs", "B_square_008um_outputs"):
-        (other / name).mkdir(parents=True)
-    with pytest.raises(DataError, match="holds A_square_008um_outputs and B_square_008um_outputs"):
-        find_run(other)
+
+@pytest.mark.parametrize("form", ["archives", "bin folders", "_binned_outputs", "_outs", "one archive"])
+def test_two_samples_in_one_folder_are_refused(source: Path, tmp_path: Path, form: str) -> None:
+    root = tmp_path / "both"
+    root.mkdir()
+    _two(source, root, form)
+
+    with pytest.raises(DataError, match=r"holds .* of .*A.*, .*B.*; give each sample a folder of its own"):
+        open_run(root, 16)
+
+
+def test_a_bin_folder_goes_with_those_of_its_own_name(source: Path, tmp_path: Path) -> None:
+    bins = source / "binned_outputs"
+    for name, size in (("A", "008"), ("B", "008"), ("B", "016"), ("B", "002")):
+        shutil.copytree(bins / f"square_{size}um", tmp_path / f"{name}_square_{size}um")
+
+    run = find_run(tmp_path / "A_square_008um")
+
+    assert run.bins == {8: tmp_path / "A_square_008um"}
+    assert find_run(tmp_path / "B_square_016um").bins.keys() == {2, 8, 16}
+
+
+def test_bins_of_two_places_are_not_taken_for_one_slide(
+    cohort: Dataset, source: Path, image: Path, tmp_path: Path
+) -> None:
+    """Eight and sixteen um of two runs under one name: the gene ids are the same, the places are not."""
+    outs = tmp_path / "SIM1" / "outs" / "binned_outputs"
+    for size in (8, 16):
+        shutil.copytree(source / "binned_outputs" / f"square_{size:03d}um", outs / f"square_{size:03d}um")
+    table = outs / "square_008um/spatial/tissue_positions.parquet"
+    positions = pd.read_parquet(table)
+    positions.assign(pxl_col_in_fullres=positions["pxl_col_in_fullres"] + 60).to_parquet(table)
+    shutil.copyfile(image, tmp_path / cohort.card.samples[0].image)
+    moved = Dataset(cohort.card, tmp_path, tmp_path)
+
+    with pytest.raises(DataError, match="the 8 and 16 um bins lie at different places; they are of two runs"):
+        read_pair(moved, cohort.card.samples[0], cohort.card.resolution("16um"))
+
+
+def test_what_is_unpacked_is_enough_or_the_archive_helps(source: Path, image: Path, tmp_path: Path) -> None:
+    _packed(source, tmp_path)
+    shutil.copytree(source / "binned_outputs" / "square_008um", tmp_path / "binned_outputs" / "square_008um")
+    (tmp_path / "binned_outputs" / "square_008um" / "raw_feature_bc_matrix.h5").unlink()
+
+    sample = read_spaceranger(tmp_path, 16, image, "x")
+
+    assert sample.unit_um == 16
+    assert next(path.name for path in input_files(tmp_path, 8)) == "filtered_feature_bc_matrix.h5"
+    assert input_files(tmp_path, 16) == [tmp_path / f"{ID}_binned_outputs.tar.gz"]
+
+
+def test_small_pictures_alone_are_no_bins(source: Path, tmp_path: Path) -> None:
+    _tar(tmp_path / f"{ID}_spatial.tar.gz", {"spatial": source / "spatial"})
+
+    with pytest.raises(MissingError, match=r"no square_008um below .*found no square_\* folder"):
+        input_files(tmp_path, 8)
 
 
 def test_a_card_may_shift_its_slides(cohort: Dataset, tmp_path: Path) -> None:

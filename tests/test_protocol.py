@@ -341,6 +341,8 @@ def test_a_clean_split_has_no_finding(cohort: Dataset) -> None:
         (('id = "b"', 'id = "a"'), "3 samples with 2 different ids"),
         (('licence = ""', 'licens = ""'), "unknown key 'licens'; did you mean licence"),
         (("[splits]", "[splitz]"), "unknown key 'splitz'"),
+        (('name = "t"', 'name = "../up"'), "'../up' is no name; wanted letters, digits"),
+        (('id = "b"', 'id = "b[1]"'), r"'b\[1\]' is no name"),
         (("[splits]", "mpp = 0.0\n[splits]"), "mpp = 0, wanted um a pixel above 0"),
         (("[splits]", "native_um = 100.0\n[splits]"), "native_um, pitch_um and patch_um are for spots"),
         (('"spaceranger"', '"her2st"'), "native_um, pitch_um, patch_um = 0, 0, 0; spots want"),

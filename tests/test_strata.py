@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import test_data
+from PIL import Image
 
 from hdstbench.data.card import Dataset
+from hdstbench.data.image import open_image, padded
 from hdstbench.data.prepare import prepare_slide
 from hdstbench.data.prepared import load_arrays, load_manifest
 from hdstbench.data.readers import read_pair
@@ -79,6 +81,42 @@ def test_a_table_of_labels_names_each_unit_by_the_most_frequent(
     np.testing.assert_array_equal(names, wanted)
 
 
+@pytest.mark.parametrize("size", [32, 16, 2])
+def test_labels_of_any_bin_size_reach_every_unit(
+    chosen: tuple[Sample, Units], tmp_path: Path, size: int
+) -> None:
+    sample, units = chosen
+    side = 512 // size
+    bins = [
+        f"s_{size:03d}um_{r:05d}_{c:05d}-1,{'left' if c < side // 2 else 'right'}"
+        for r in range(side)
+        for c in range(side)
+    ]
+    (tmp_path / "labels.csv").write_text("barcode,label\n" + "\n".join(bins) + "\n")
+
+    names = read_strata(tmp_path / "labels.csv", sample, units)
+
+    np.testing.assert_array_equal(names, np.where(units.grid[:, 1] < 16, "left", "right"))
+
+
+def test_drawn_regions_stay_where_they_are_on_an_image_that_was_cut(
+    chosen: tuple[Sample, Units], cohort: Dataset, tmp_path: Path
+) -> None:
+    sample, units = chosen
+    assert sample.image is not None
+    whole = open_image(sample.image)
+    Image.fromarray(padded(whole, 150, 90, 900, 800)).save(tmp_path / "cut.png")
+    note = {"source_size": list(whole.size), "crop": [150, 90, 900, 800]}
+    (tmp_path / "cut.png.json").write_text(json.dumps(note))
+    path = tmp_path / "regions.geojson"
+    path.write_text(json.dumps({"features": [_feature(_square(400, 300, 500), label="here")]}))
+    moved = replace(units, xy_um=units.xy_um - np.array([150, 90]) * sample.mpp)
+
+    names = read_strata(path, replace(sample, image=tmp_path / "cut.png"), moved)
+
+    np.testing.assert_array_equal(names, read_strata(path, sample, units))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -89,6 +127,9 @@ def test_a_table_of_labels_names_each_unit_by_the_most_frequent(
             "is no GeoJSON of polygons: KeyError",
         ),
         ("a.geojson", '{"features": []}', "names none of the"),
+        ("a.geojson", '{"features": [3]}', "is no GeoJSON of polygons"),
+        ("a.csv.gz", "no gzip", "is not a whole table"),
+        ("a.csv", "barcode,label\ns_008um_00009_00009-1,a\ns_016um_00002_00002-1,a\n", r"of \[8, 16\] um"),
         ("a.csv", "x,y,z\n1,2,3\n", "has the columns x, y, z; wanted barcode and one of label"),
         ("a.csv", "barcode,label\nAAACCC-1,tumour\n", "wanted barcodes s_008um_<row>_<col>-1"),
         ("a.csv", "barcode,label\ns_008um_09999_09999-1,tumour\n", "names none of the"),

@@ -19,6 +19,8 @@ COMMANDS = {
     "doctor": "Look at this installation and say what is missing.",
 }
 BAD_INPUT = 2
+UNEXPECTED = 70
+"""sysexits.h's EX_SOFTWARE: the fault is ours."""
 INTERRUPTED = 130
 
 
@@ -59,13 +61,23 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (HdstError, OSError) as error:
-        if {"-v", "--verbose"} & set(sys.argv):
+        if _verbose():
             traceback.print_exc()
         click.echo(f"error: {_line(error)}", err=True)
         sys.exit(BAD_INPUT)
     except (KeyboardInterrupt, click.Abort):
         click.echo("stopped; the same command goes on from here", err=True)
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        if _verbose():
+            traceback.print_exc()
+        hint = "please report it, with what -v shows"
+        click.echo(f"error: unexpected {type(error).__name__}: {_line(error)}; {hint}", err=True)
+        sys.exit(UNEXPECTED)
+
+
+def _verbose() -> bool:
+    return bool({"-v", "--verbose"} & set(sys.argv))
 
 
 def _line(error: BaseException) -> str:

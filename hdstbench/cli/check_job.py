@@ -33,6 +33,12 @@ def execute(path: str, image: str, output: str, echo: Echo) -> bool:
         DataError: If a card is broken, or it is unclear which image is meant.
     """
     folder = Path(output)
+    if not path:
+        msg = "the path is empty; wanted a run's folder, an archive, a card or a data set's name"
+        raise DataError(msg)
+    if folder.exists() and not folder.is_dir():
+        msg = f"{folder} is a file; wanted a folder for the report"
+        raise DataError(msg)
     found = _Found(folder)
     for report in _reports(path, image, echo):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Convert what `hdstbench data convert` asks for."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
@@ -46,6 +47,9 @@ def _window(image: Path, given: Mapping[str, object]) -> tuple[float, Box | None
     """Pixel size and what to keep, from a run or from --mpp."""
     folder, mpp = given["run_folder"], cast("float | None", given["mpp"])
     margin = cast("float", given["margin_um"])
+    if not 0 <= margin < math.inf:
+        msg = f"--margin-um {margin:g}, wanted 0 or more"
+        raise DataError(msg)
     if folder is None and mpp is None:
         msg = (
             "give --run with the Space Ranger folder, or --mpp with the um a pixel: the resolution tag of "
@@ -56,9 +60,6 @@ def _window(image: Path, given: Mapping[str, object]) -> tuple[float, Box | None
         return cast("float", mpp), None
     if mpp is not None:
         msg = "--run brings the um a pixel; leave --mpp out"
-        raise DataError(msg)
-    if margin < 0:
-        msg = f"--margin-um {margin:g}, wanted 0 or more"
         raise DataError(msg)
     capture = read_capture(Path(str(folder)))
     return capture.mpp, crop_box(capture, margin, image, open_rows(image).size)

@@ -23,7 +23,7 @@ def models() -> None:
     from hdstbench.plugins.registry import found, origin  # noqa: PLC0415
 
     for name, point in found().items():
-        click.echo(f"  {name:18}{origin(point)}")
+        click.echo(f"  {name:28}{origin(point)}")
 
 
 @ls.command()
@@ -35,7 +35,7 @@ def datasets() -> None:
         dataset = load_dataset(name)
         there = "simulated on first use" if dataset.card.simulate else f"not in {dataset.root}"
         there = f"in {dataset.root}" if dataset.root.is_dir() else there
-        click.echo(f"  {name:18}{', '.join(dataset.card.resolutions)}: {dataset.card.title} ({there})")
+        click.echo(f"  {name:28}{', '.join(dataset.card.resolutions)}: {dataset.card.title} ({there})")
 
 
 @ls.command()

@@ -14,8 +14,8 @@ CHUNK = 1_000_000
 
 
 def parse(names: Names) -> IntArray | None:
-    """Bin size, row and column of each name, int64 [N, 3]; None if one is not of the pattern."""
-    out = np.zeros((len(names), 3), np.int64)
+    """Bin size, row and column of each name, int32 [N, 3]; None if one is not of the pattern."""
+    out = np.zeros((len(names), 3), np.int32)
     for start in range(0, len(names), CHUNK):
         part = names[start : start + CHUNK]
         if part.dtype.itemsize != WIDTH:
@@ -40,10 +40,16 @@ def _read(names: Names, out: IntArray) -> bool:
     return True
 
 
-def repeated(names: Names) -> int:
-    """How many names have occurred before."""
-    parsed = parse(names)
+def repeated(names: Names, parsed: IntArray | None = None) -> int:
+    """How many names have occurred before; `parsed` if they were read already."""
+    parsed = parse(names) if parsed is None else parsed
     if parsed is None:
         return len(names) - len(np.unique(names))
-    size, row, column = parsed.T
-    return len(names) - len(np.unique((size * 100_000 + row) * 100_000 + column))
+    rows, columns = (int(n) + 1 for n in parsed[:, 1:].max(axis=0, initial=0))
+    again = 0
+    for size in np.unique(parsed[:, 0]):
+        own = parsed[parsed[:, 0] == size, 1:]
+        seen = np.zeros((rows, columns), bool)
+        seen[own[:, 0], own[:, 1]] = True
+        again += len(own) - int(np.count_nonzero(seen))
+    return again

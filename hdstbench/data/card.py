@@ -1,6 +1,7 @@
 """Dataset cards: `dataset.toml`, validated, found by name or path."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import entry_points
@@ -15,6 +16,7 @@ from hdstbench.strict import build, read_toml
 
 GROUP = "hdstbench.datasets"
 CARD = "dataset.toml"
+NAME = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ class SampleCard:
         path: What its reader reads: a Space Ranger folder or archive, a folder of sections, an .h5ad.
         image: The full-resolution H&E; of HEST-Bench the file of patches.
         shift_um: (dx, dy) that is added to every position, to mend a registration that is off.
-        strata: A GeoJSON of regions or a table of labels, for scores by stratum.
+        strata: A GeoJSON of regions or a table of labels; names are kept with the labels.
         truth: True rates of a simulated slide.
         files: What `hdstbench data fetch` gets.
     """
@@ -196,6 +198,7 @@ def read_card(path: Traversable) -> Card:
         DataError: If a key is unknown or missing, or values contradict each other.
     """
     card = build(Card, read_toml(path), str(path))
+    _check_names(card, str(path))
     _check_scales(card, str(path))
     ids = [sample.id for sample in card.samples]
     if not ids or len(set(ids)) != len(ids):
@@ -214,6 +217,15 @@ def read_card(path: Traversable) -> Card:
         msg = f"{path}: panel {card.panel!r} is not under [panels] ({', '.join(card.panels) or 'none'})"
         raise DataError(msg)
     return card
+
+
+def _check_names(card: Card, where: str) -> None:
+    """Names become folders and parts of patterns."""
+    ids = [sample.id for sample in card.samples]
+    for name in (card.name, *card.resolutions, *card.splits, *card.panels, *ids):
+        if not NAME.fullmatch(name):
+            msg = f"{where}: {name!r} is no name; wanted letters, digits, dots, dashes and underscores"
+            raise DataError(msg)
 
 
 def _check_scales(card: Card, where: str) -> None:

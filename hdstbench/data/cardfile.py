@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,10 +43,23 @@ class Draft:
     split: tuple[str, str] = ("patient", "leave one patient out")
     panel: tuple[str, Sequence[str]] | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse slides that cannot be told apart."""
+        ids = [slide.id for slide in self.slides]
+        if twice := sorted({name for name in ids if ids.count(name) > 1}):
+            files = ", ".join(str(slide.path) for slide in self.slides if slide.id == twice[0])
+            msg = f"{files} would all be the slide {twice[0]}; rename the files"
+            raise DataError(msg)
+
     @property
     def patients(self) -> int:
         """How many there are."""
         return len({slide.patient for slide in self.slides})
+
+
+def name_of(path: Path) -> str:
+    """A slide's name, from that of its file: it becomes a folder and part of a card."""
+    return re.sub(r"[^\w.-]+", "_", path.stem).lstrip("._-") or "slide"
 
 
 def leave_one_out(slides: Sequence[Entry]) -> list[Fold]:

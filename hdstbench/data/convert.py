@@ -13,11 +13,12 @@ from hdstbench import __version__
 from hdstbench.arrays import FloatArray
 from hdstbench.data.crop import note_of, read_crop
 from hdstbench.data.image import RGB, TIFF
-from hdstbench.data.layout import FILES, find_run, need, open_run
+from hdstbench.data.layout import POSITIONS, SCALE, find_run, need, open_run
 from hdstbench.data.levels import BASE_UM
 from hdstbench.data.positions import read_positions, read_scale
 from hdstbench.data.pyramid import Style, write_pyramid
 from hdstbench.data.rows import Box, Rows, open_rows
+from hdstbench.data.spaceranger import check_image, hires_of
 from hdstbench.errors import DataError, MissingError
 
 DISK_SHARE = 0.6
@@ -25,7 +26,7 @@ DISK_SHARE = 0.6
 Report = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capture:
     """Where the bins of a run lie, in pixels of the full-resolution image.
 
@@ -33,11 +34,15 @@ class Capture:
         mpp: um a pixel.
         low: Left and top edge of the outermost bins, [2].
         high: Right and bottom edge.
+        hires: Space Ranger's small picture of the same image, if it is there.
+        hires_scale: Its pixels a full-resolution pixel.
     """
 
     mpp: float
     low: FloatArray
     high: FloatArray
+    hires: Path | None
+    hires_scale: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +66,27 @@ def read_capture(folder: Path) -> Capture:
         msg = f"no square_* folder below {folder}; wanted Space Ranger Visium HD output"
         raise MissingError(msg)
     bin_um = max(bins)
-    scale = read_scale(need(bins[bin_um] / FILES[3]), bin_um)
-    xy = read_positions(need(bins[bin_um] / FILES[2])).xy_px
+    scale = read_scale(need(bins[bin_um] / SCALE), bin_um)
+    xy = read_positions(need(bins[bin_um] / POSITIONS)).xy_px
     half = bin_um / scale.mpp / 2
-    return Capture(scale.mpp, xy.min(axis=0) - half, xy.max(axis=0) + half)
+    return Capture(
+        mpp=scale.mpp,
+        low=xy.min(axis=0) - half,
+        high=xy.max(axis=0) + half,
+        hires=hires_of(run, bins[bin_um]),
+        hires_scale=scale.hires,
+    )
 
 
 def crop_box(capture: Capture, margin_um: float, image: Path, size: tuple[int, int]) -> Box:
     """The window of an image that holds a capture area and a margin, as far as it lies inside.
 
     Raises:
-        DataError: If they do not overlap.
+        DataError: If they do not overlap, or the image is not the one that Space Ranger got.
     """
-    corner, margin = read_crop(image).corner, margin_um / capture.mpp
+    crop, margin = read_crop(image), margin_um / capture.mpp
+    check_image(image, crop.source_size or size, capture.hires, capture.hires_scale)
+    corner = crop.corner
     low = np.floor(np.maximum(capture.low - margin - corner, 0)).astype(int)
     high = np.ceil(np.minimum(capture.high + margin - corner, size)).astype(int)
     if (high <= low).any():
@@ -152,9 +165,10 @@ def check_output(output: Path) -> None:
     if output.suffix.lower() not in TIFF:
         msg = f"{output} has to end in one of {', '.join(TIFF)}"
         raise DataError(msg)
-    if output.exists():
-        msg = f"{output} exists; choose another name, or remove it to convert again"
-        raise DataError(msg)
+    for path in (output, note_of(output)):
+        if path.exists():
+            msg = f"{path} exists; choose another name, or remove it to convert again"
+            raise DataError(msg)
 
 
 def _check_disk(output: Path, box: Box) -> None:

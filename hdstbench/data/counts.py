@@ -30,6 +30,11 @@ class Counts(Protocol):
         """The columns."""
         ...
 
+    @property
+    def software(self) -> str:
+        """What wrote the file, "" if it does not say."""
+        return ""
+
     def __len__(self) -> int: ...
 
     def totals(self) -> IntArray:
@@ -75,6 +80,11 @@ class GroupedCounts(Counts):
     def genes(self) -> Genes:
         """The columns."""
         return self.base.genes
+
+    @property
+    @override
+    def software(self) -> str:
+        return self.base.software
 
     def __len__(self) -> int:
         return self.count

@@ -1,12 +1,15 @@
-"""What is worth knowing of a sample before it is used: its grid and its counts."""
+"""What is worth knowing of a sample before it is used: its grid, its counts, and what its sizes share."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from hdstbench.arrays import FloatArray
+from hdstbench.data.geometry import Affine
 from hdstbench.data.image import open_image, outside_share
+from hdstbench.data.levels import MAX_CUSTOM_UM, to_image_um
 from hdstbench.data.sample import Sample
 
 Line: TypeAlias = tuple[str, str]
@@ -72,7 +75,7 @@ def grid_facts(sample: Sample) -> GridFacts:
         unit_um=sample.unit_um,
         units=len(sample.grid),
         mpp=sample.mpp,
-        fitted_mpp=sample.unit_um / sample.to_px.scale,
+        fitted_mpp=_fitted_mpp(sample),
         determinant=int(np.sign(np.linalg.det(linear))),
         degrees=float((turn + 45) % 90 - 45),
         col_way=_way(linear[:, 0]),
@@ -145,3 +148,44 @@ def outside_units(sample: Sample) -> int:
     side = sample.unit_um / sample.mpp
     x, y = (sample.xy_px - side / 2).T
     return int((outside_share(open_image(sample.image), x, y, side) > 0).sum())
+
+
+def _fitted_mpp(sample: Sample) -> float:
+    """From positions; spots may lie on a hexagonal array, whose steps are no pitch."""
+    if sample.unit_um <= MAX_CUSTOM_UM:
+        return sample.unit_um / sample.to_px.scale
+    gaps = np.asarray(cKDTree(sample.xy_px).query(sample.xy_px, k=2)[0])
+    return float(sample.unit_um / np.median(gaps[:, 1]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeFacts:
+    """What bins of every size of one run have to share.
+
+    Attributes:
+        unit_um: Side of a bin.
+        gene_ids: Of the matrix, in its order.
+        to_um: From um of the array frame to um of the image frame.
+        side_um: Longer side of the array.
+    """
+
+    unit_um: float
+    gene_ids: tuple[str, ...]
+    to_um: Affine
+    side_um: float
+
+
+def size_facts(sample: Sample) -> SizeFacts:
+    """Take what has to be the same at another size; it is small, whatever the sample holds."""
+    return SizeFacts(
+        unit_um=sample.unit_um,
+        gene_ids=sample.counts.genes.ids,
+        to_um=to_image_um(sample),
+        side_um=max(sample.grid_shape) * sample.unit_um,
+    )
+
+
+def gap_um(a: SizeFacts, b: SizeFacts) -> float:
+    """How far apart two sizes see a corner of the array in the image, at most."""
+    corners = np.argwhere(np.ones((2, 2), bool)) * min(a.side_um, b.side_um)
+    return float(np.hypot(*(a.to_um(corners) - b.to_um(corners)).T).max())

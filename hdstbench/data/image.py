@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import threading
 import warnings
 from collections import OrderedDict
@@ -26,7 +27,12 @@ MAX_UPSAMPLING = 1.15
 RGB = 3
 TIFF = (".tif", ".tiff", ".btf")
 FLAT = (".jpg", ".jpeg", ".png")
-REFUSED = ("tissue_hires_image", "tissue_lowres_image", "cytassist_image")
+REFUSED = re.compile(
+    r"tissue_(hires|lowres)_image|cytassist_image|(aligned|detected)_(tissue_image|fiducials)"
+    r"|^Visium.*(?<!tissue)_image\.tiff?$"
+)
+"""Small pictures of Space Ranger, and the CytAssist image of a public download, `<ID>_image.tif`."""
+COLOURS = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
 
 
 class SlideImage(Protocol):
@@ -56,7 +62,7 @@ def open_image(path: Path) -> SlideImage:
     if not path.is_file():
         msg = f"{path} is not there; wanted the full-resolution H&E image"
         raise MissingError(msg)
-    if any(name in path.name for name in REFUSED):
+    if REFUSED.search(path.name):
         msg = f"{path} is a small picture of Space Ranger; give the full-resolution H&E it was made from"
         raise DataError(msg)
     try:
@@ -151,6 +157,19 @@ class ArrayImage(SlideImage):
         return np.asarray(self._pixels[y : y + height, x : x + width])
 
 
+def check_page(path: Path, page: tifffile.TiffPage) -> None:
+    """Refuse what is no 8-bit RGB.
+
+    Raises:
+        DataError: If a page is something else; says what.
+    """
+    rgb = page.dtype == np.uint8 and page.samplesperpixel >= RGB and page.planarconfig == 1
+    if not rgb or page.photometric not in COLOURS:
+        kind = getattr(page.photometric, "name", page.photometric)
+        msg = f"{path} is {page.dtype} with {page.samplesperpixel} samples, {kind}; wanted 8-bit RGB"
+        raise DataError(msg)
+
+
 def _check_tiles(path: Path, page: tifffile.TiffPage) -> None:
     """The directory has to name every tile; that of a damaged file may not."""
     wide, tall = page.tilewidth, page.tilelength
@@ -211,10 +230,20 @@ class PictureImage(SlideImage):
     def _pixels(self) -> Pixels:
         try:
             with _unlimited(), Image.open(self._path) as image:
-                return np.asarray(image.convert("RGB"))
+                return on_white(image)
         except OSError as error:
             msg = f"{self._path} is not a whole picture: {error}; fetch it again"
             raise DataError(msg) from error
+
+
+def on_white(image: Image.Image) -> Pixels:
+    """RGB of a picture; what is transparent is white, uint8 [H, W, 3]."""
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return np.asarray(image.convert("RGB"))
+    solid = image.convert("RGBA")
+    ground = Image.new("RGB", solid.size, (WHITE, WHITE, WHITE))
+    ground.paste(solid, mask=solid.getchannel("A"))
+    return np.asarray(ground)
 
 
 @contextlib.contextmanager
@@ -235,9 +264,7 @@ def _open_tiff(path: Path) -> SlideImage:
         if not isinstance(page, tifffile.TiffPage):
             msg = f"{path}: the first page is no picture"
             raise DataError(msg)
-        if page.dtype != np.uint8 or page.samplesperpixel < RGB or page.planarconfig != 1:
-            msg = f"{path} is {page.dtype} with {page.samplesperpixel} samples; wanted 8-bit RGB"
-            raise DataError(msg)
+        check_page(path, page)
         if page.is_tiled:
             _check_tiles(path, page)
             return TiledImage(path)
@@ -258,7 +285,8 @@ class TiledImage(SlideImage):
         page = self._tiff.pages[0]
         assert isinstance(page, tifffile.TiffPage)
         self._page = page
-        self._lock, self._kept = threading.Lock(), TILES_KEPT
+        self._most = max(1, MAX_BYTES // (page.tilelength * page.tilewidth * RGB))
+        self._lock, self._kept = threading.Lock(), min(TILES_KEPT, self._most)
         self._tiles: OrderedDict[int, Pixels] = OrderedDict()
 
     @property
@@ -287,8 +315,7 @@ class TiledImage(SlideImage):
         band = corners[:, 1] // tall
         across = (np.ptp(corners[:, 0], axis=0) if len(corners) else 0) + side
         rows = side // tall + 3
-        most = max(TILES_KEPT, MAX_BYTES // (tall * wide * RGB))
-        self._kept = int(np.clip(rows * (across // wide + 2), TILES_KEPT, most))
+        self._kept = min(self._most, max(self._kept, int(rows * (across // wide + 2))))
         return np.lexsort((corners[:, 0], band))
 
     def _tile(self, index: int) -> Pixels:
@@ -299,7 +326,7 @@ class TiledImage(SlideImage):
         tile = self._read(index)
         with self._lock:
             self._tiles[index] = tile
-            if len(self._tiles) > self._kept:
+            while len(self._tiles) > self._kept:
                 self._tiles.popitem(last=False)
         return tile
 
@@ -323,6 +350,7 @@ class VendorImage(SlideImage):
     def __init__(self, path: Path) -> None:
         import openslide  # noqa: PLC0415 - a sweep on prepared data never needs it
 
+        self._path, self._error = path, openslide.OpenSlideError
         try:
             self._slide = openslide.OpenSlide(path)
         except openslide.OpenSlideError as error:
@@ -337,7 +365,8 @@ class VendorImage(SlideImage):
 
     @override
     def window(self, x: int, y: int, width: int, height: int) -> Pixels:
-        region = self._slide.read_region((x, y), 0, (width, height))
-        ground = Image.new("RGB", region.size, (WHITE, WHITE, WHITE))
-        ground.paste(region, mask=region.getchannel("A"))
-        return np.asarray(ground)
+        try:
+            return on_white(self._slide.read_region((x, y), 0, (width, height)))
+        except self._error as error:
+            msg = f"{self._path} cannot be decoded at ({x}, {y}): {error}; fetch it again"
+            raise DataError(msg) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hdstbench.data import taskfolder
-from hdstbench.data.cardfile import Draft, Entry, leave_one_out
+from hdstbench.data.cardfile import Draft, Entry, leave_one_out, name_of
 from hdstbench.data.hest import IMAGES, PIXEL_SIZE, SPOTS, Row, patients, read_table, row_of
 from hdstbench.data.image import FLAT, MAX_UPSAMPLING, TIFF
 from hdstbench.data.measure import Measured, measure, nominal
@@ -94,7 +94,7 @@ def _plain(files: Sequence[Path], name: str, given: Given) -> Imported:
     found = []
     for path in files:
         image = _image(path, given.image)
-        entry = Entry(id=path.stem, patient=given.patient or path.stem, path=path, image=image)
+        entry = Entry(id=name_of(path), patient=given.patient or path.stem, path=path, image=image)
         remedy = "write it to uns['hdstbench']['mpp'], or import this file alone with --mpp"
         found.append(_Found(entry, measure(path, given.mpp, remedy)))
     keys = {"licence": "not stated", "citation": "not stated"}
@@ -144,7 +144,7 @@ def _hest(source: Path, name: str) -> Imported:
 
 def _hest_sample(path: Path, image: Path, row: Row, patient: str) -> _Found:
     tissue = row.get("organ", "")
-    entry = Entry(id=path.stem, patient=patient or path.stem, path=path, image=image, tissue=tissue)
+    entry = Entry(id=name_of(path), patient=patient or path.stem, path=path, image=image, tissue=tissue)
     try:
         mpp = float(row.get(PIXEL_SIZE, "")) or None
     except ValueError:
@@ -156,7 +156,7 @@ def _hest_sample(path: Path, image: Path, row: Row, patient: str) -> _Found:
 def _with_notes(draft: Draft, known: Mapping[str, str]) -> Draft:
     """Say what is to be known of a HEST-1k data set."""
     notes = ["Patients are those of HEST's table, of the colorectal cancer study those of its paper."]
-    unknown = [slide.id for slide in draft.slides if not known[slide.id]]
+    unknown = [slide.id for slide in draft.slides if not known[slide.path.stem]]
     if unknown:
         notes.append(f"No patient is stated for {listed(unknown)}: each counts as a patient of its own.")
     notes.append(str(draft.keys["notes"]))

@@ -11,15 +11,16 @@ from hdstbench.data.card import cache_root
 from hdstbench.errors import DataError, MissingError
 
 SQUARE = re.compile(r"(?:(?P<id>.+)_)?square_(?P<um>\d{3})um(?:_outputs)?")
-PACKED = re.compile(r"(?:(?P<id>.+?)_)?(?:binned_outputs|square_\d{3}um_outputs|outs|spatial)")
+PACKED = re.compile(r"(?:(?P<id>.+?)_)?(?:binned_outputs|square_\d{3}um_outputs|outs)")
 MEMBER = re.compile(r"(?:^|/)square_(\d{3})um(?:_outputs)?/(?P<file>.+)$")
-FILES = (
-    "filtered_feature_bc_matrix.h5",
-    "raw_feature_bc_matrix.h5",
-    "spatial/tissue_positions.parquet",
-    "spatial/scalefactors_json.json",
-    "spatial/tissue_hires_image.png",
-)
+MATRIX = "filtered_feature_bc_matrix.h5"
+RAW = "raw_feature_bc_matrix.h5"
+POSITIONS = "spatial/tissue_positions.parquet"
+SCALE = "spatial/scalefactors_json.json"
+HIRES = "spatial/tissue_hires_image.png"
+FILES = (MATRIX, RAW, POSITIONS, SCALE, HIRES)
+VERSION = 1
+"""Of what is unpacked, and how; part of the name that it is unpacked under."""
 FINE_UM = 8
 """Bins below this size are unpacked only when they are asked for: they are most of an archive."""
 
@@ -38,6 +39,11 @@ class Run:
     bins: dict[int, Path]
     archives: tuple[Path, ...]
 
+    def gives(self, bin_um: int) -> bool:
+        """Whether bins of `bin_um` can be read or summed from what is unpacked."""
+        own = bin_um in self.bins
+        return own or any(bin_um % um == 0 and (at / RAW).is_file() for um, at in self.bins.items())
+
     def source_um(self, bin_um: int) -> int:
         """The bin size that bins of `bin_um` are read from: their own, or the coarsest that divides it.
 
@@ -45,7 +51,7 @@ class Run:
             MissingError: If there is none; names what is there.
         """
         fit = [um for um in self.bins if bin_um % um == 0]
-        whole = [um for um in fit if um == bin_um or (self.bins[um] / FILES[1]).is_file()]
+        whole = [um for um in fit if um == bin_um or (self.bins[um] / RAW).is_file()]
         if fit:
             return max(whole or fit)
         there = ", ".join(f"square_{um:03d}um" for um in sorted(self.bins)) or "no square_* folder"
@@ -64,32 +70,58 @@ def find_run(path: Path) -> Run:
     """
     if path.is_file() and path.name.endswith(ARCHIVES):
         return Run(path=path, bins={}, archives=(path,))
-    if SQUARE.fullmatch(path.name):
-        return Run(path=path, bins=_squares(path.parent) if path.is_dir() else {}, archives=())
-    for place in _places(path):
-        if bins := _squares(place):
-            return Run(path=path, bins=bins, archives=())
-    return Run(path=path, bins={}, archives=tuple(_archives(path)))
+    archives = tuple(_archives(path))
+    if own := SQUARE.fullmatch(path.name):
+        found = _squares(path.parent) if path.is_dir() else {}
+        return Run(path=path, bins=found.get(own["id"] or "", {}), archives=())
+    return Run(path=path, bins=_only(_found(path), path), archives=archives)
+
+
+def _found(path: Path) -> dict[str, dict[int, Path]]:
+    """Bin folders of each place below a path that holds some; a place is a sample."""
+    found: dict[str, dict[int, Path]] = {}
+    for place in dict.fromkeys(_places(path)):
+        for name, bins in _squares(place).items():
+            found[f"{place.relative_to(path)}/{name}".strip("./") or str(path)] = bins
+    return found
+
+
+def _only(found: dict[str, dict[int, Path]], path: Path) -> dict[int, Path]:
+    if len(found) > 1:
+        msg = f"{path} holds the bins of {', '.join(sorted(found))}; give each sample a folder of its own"
+        raise DataError(msg)
+    return next(iter(found.values()), {})
 
 
 def open_run(path: Path, bin_um: int) -> Run:
     """Find a run and unpack what bins of `bin_um` need, once for an archive of this name, size and date.
+
+    Bins that are unpacked already are taken as they are, if they are enough.
 
     Raises:
         MissingError: If there are no such bins.
         DataError: If an archive is damaged or unsafe, or the disk too small.
     """
     run = find_run(path)
-    if not run.archives:
+    if run.gives(bin_um) or not run.archives:
         return run
-    bins: dict[int, Path] = {}
-    for archive in run.archives:
-        if "spatial." not in archive.name:
-            bins |= _squares_below(_unpacked(archive, fine=bin_um < FINE_UM))
+    bins = _unpack_all(run.archives, path, fine=bin_um < FINE_UM)
     if bin_um not in bins and bin_um >= FINE_UM:  # it is summed from the raw counts of 2 um
-        for archive in run.archives:
-            bins |= _squares_below(_unpacked(archive, fine=True))
-    return Run(path=path, bins=bins, archives=run.archives)
+        bins |= _unpack_all(run.archives, path, fine=True)
+    return Run(path=path, bins=run.bins | bins, archives=run.archives)
+
+
+def _unpack_all(archives: tuple[Path, ...], path: Path, *, fine: bool) -> dict[int, Path]:
+    bins: dict[int, Path] = {}
+    for archive in archives:
+        folder = _unpacked(archive, fine=fine)
+        inside = {
+            f"{place.relative_to(folder)}/{name}": found
+            for place in (folder, *sorted(p for p in folder.rglob("*") if p.is_dir()))
+            for name, found in _squares(place).items()
+        }
+        bins |= _only(inside, archive)
+    return bins
 
 
 def input_files(path: Path, bin_um: int) -> list[Path]:
@@ -99,11 +131,11 @@ def input_files(path: Path, bin_um: int) -> list[Path]:
         MissingError: If one is not there.
     """
     run = find_run(path)
-    if run.archives:
+    if run.archives and not run.gives(bin_um):
         return list(run.archives)
     source_um = run.source_um(bin_um)
     folder = run.bins[source_um]
-    files = [need(folder / name) for name in (FILES[0], *FILES[2:4])]
+    files = [need(folder / name) for name in (MATRIX, POSITIONS, SCALE)]
     return files if source_um == bin_um else [*files, need_raw(folder, bin_um)]
 
 
@@ -125,7 +157,7 @@ def need_raw(folder: Path, bin_um: int) -> Path:
     Raises:
         MissingError: If it is not there.
     """
-    path = folder / FILES[1]
+    path = folder / RAW
     if not path.is_file():
         msg = (
             f"{path} is not there; {bin_um} um bins are summed from it, since the filtered matrix lacks the "
@@ -144,22 +176,14 @@ def _folders(base: Path, ending: str) -> list[Path]:
     return sorted(p for p in base.glob(f"*{ending}") if p.is_dir())
 
 
-def _squares(place: Path) -> dict[int, Path]:
-    """Bin folders directly in a place, by size."""
-    found: dict[int, Path] = {}
+def _squares(place: Path) -> dict[str, dict[int, Path]]:
+    """Bin folders directly in a place, by the sample's name before them and by size."""
+    found: dict[str, dict[int, Path]] = {}
     for folder in sorted(place.glob("*square_*")):
         name = SQUARE.fullmatch(folder.name)
-        if name is None or not folder.is_dir():
-            continue
-        other = found.setdefault(int(name["um"]), folder)
-        if other != folder:
-            msg = f"{place} holds {other.name} and {folder.name}; give each sample a folder of its own"
-            raise DataError(msg)
+        if name is not None and folder.is_dir():
+            found.setdefault(name["id"] or "", {})[int(name["um"])] = folder
     return found
-
-
-def _squares_below(place: Path) -> dict[int, Path]:
-    return {um: path for folder in (place, *place.rglob("*")) for um, path in _squares(folder).items()}
 
 
 def _archives(path: Path) -> list[Path]:
@@ -177,7 +201,7 @@ def _archives(path: Path) -> list[Path]:
 def _unpacked(archive: Path, *, fine: bool) -> Path:
     """Folder with an archive's bins of 8 um and more, or with the finer ones and their raw counts."""
     stat = archive.stat()
-    text = f"{archive.resolve()}/{stat.st_size}/{stat.st_mtime_ns}/{fine}"
+    text = f"{VERSION}/{archive.resolve()}/{stat.st_size}/{stat.st_mtime_ns}/{fine}"
     folder = cache_root() / "unpacked" / hashlib.sha256(text.encode()).hexdigest()[:16]
     if not folder.is_dir():
         unpack(archive, folder, _wanted(fine=fine))
@@ -189,6 +213,6 @@ def _wanted(*, fine: bool) -> Callable[[str], bool]:
         member = MEMBER.search(name)
         if member is None or (int(member[1]) < FINE_UM) != fine:
             return False
-        return member["file"] in FILES and (fine or member["file"] != FILES[1])
+        return member["file"] in FILES and (fine or member["file"] != RAW)
 
     return wanted

@@ -1,5 +1,6 @@
 """Write one prepared slide: pixels and places here, counts there."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -103,11 +104,21 @@ def write_slide(folder: Path, sample: Sample, base: Sample, card: SampleCard, re
         units=len(units.uv_um),
         blocks=len(units.block_xy_um),
         left_out=units.left_out,
-        sources={path.name: path.stat().st_size for path in sample.sources},
+        sources=_sources(sample, base),
+        software=sample.counts.software,
+        affine=tuple(tuple(row) for row in sample.to_px.matrix.tolist()),
+        grid_shape=sample.grid_shape,
+        image_size=open_image(sample.image).size if sample.image else (),
         pixels=pixels.hexdigest(),
         labels=labels.hexdigest(),
     )
     save_manifest(folder, manifest)
+
+
+def _sources(sample: Sample, base: Sample) -> dict[str, int]:
+    paths = list(dict.fromkeys((*sample.sources, *base.sources)))
+    shared = os.path.commonpath([path.absolute().parent for path in paths]) if paths else ""
+    return {str(path.absolute().relative_to(shared)): path.stat().st_size for path in paths}
 
 
 def _check_scale(sample: Sample, mpp: float) -> None:

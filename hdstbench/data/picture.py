@@ -59,6 +59,9 @@ def image_facts(path: Path) -> ImageFacts:
         MissingError: If it is not there.
         DataError: If it is no picture that can be used.
     """
+    if path.is_dir():
+        msg = f"{path} is a folder; wanted the file of the full-resolution H&E"
+        raise DataError(msg)
     image, crop = open_image(path), read_crop(path)
     try:
         kind, levels, tag = _describe(path)
@@ -98,8 +101,14 @@ def _describe_tiff(path: Path) -> tuple[str, int, float | None]:
         cut = f"tiles of {page.tilewidth} x {page.tilelength}" if page.is_tiled else "strips"
         coding = "uncompressed" if page.compression == 1 else tifffile.COMPRESSION(page.compression).name
         kind = f"{'BigTIFF' if tiff.is_bigtiff else 'TIFF'}, {cut}, {coding}"
-        levels = max(len(tiff.series[0].levels), 1 + sum(_is_reduced(p) for p in tiff.pages))
-        return kind, levels, _tag(page)
+        return kind, _levels(tiff), _tag(page)
+
+
+def _levels(tiff: tifffile.TiffFile) -> int:
+    """How many there are; one where the other pages cannot be read, since patches are cut from the first."""
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, IndexError, RuntimeError):
+        return max(len(tiff.series[0].levels), 1 + sum(_is_reduced(p) for p in tiff.pages))
+    return 1
 
 
 def _tag(page: tifffile.TiffPage) -> float | None:

@@ -9,8 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pyarrow.types as pat
 
-from hdstbench.arrays import FloatArray, IntArray
+from hdstbench.arrays import BoolArray, FloatArray, IntArray
 from hdstbench.data.barcodes import Names, parse, repeated
 from hdstbench.data.geometry import Affine, fit_affine
 from hdstbench.errors import DataError
@@ -31,14 +32,14 @@ class Positions:
 
     Attributes:
         barcodes: Names, [N].
-        in_tissue: [N].
-        grid: Array row and column, int64 [N, 2].
+        in_tissue: Which lie in tissue, [N].
+        grid: Array row and column, int32 [N, 2].
         xy_px: Centres in full-resolution pixels, [N, 2].
     """
 
     path: Path
     barcodes: Names
-    in_tissue: IntArray
+    in_tissue: BoolArray
     grid: IntArray
     xy_px: FloatArray
 
@@ -84,17 +85,30 @@ def read_positions(path: Path) -> Positions:
     if table.num_rows == 0 or any(column.null_count for column in table.columns):
         msg = f"{path} has empty cells or no row; fetch it again"
         raise DataError(msg)
-    numbers = {name: _whole(table[name], path) for name in NUMBERS}
-    xy = np.column_stack([table[name].to_numpy() for name in PIXELS]).astype(np.float64)
+    _check_kinds(table, path)
     positions = Positions(
         path=path,
         barcodes=_names(table["barcode"]),
-        in_tissue=numbers["in_tissue"],
-        grid=np.column_stack([numbers["array_row"], numbers["array_col"]]),
-        xy_px=xy,
+        in_tissue=_whole(table["in_tissue"], path) > 0,
+        grid=np.column_stack([_whole(table[name], path) for name in ("array_row", "array_col")]),
+        xy_px=np.column_stack([table[name].to_numpy() for name in PIXELS]).astype(np.float64, copy=False),
     )
+    del table
     _check(positions)
     return positions
+
+
+def _check_kinds(table: pa.Table, path: Path) -> None:
+    for name in ("barcode", *NUMBERS, *PIXELS):
+        kind = table.schema.field(name).type
+        text = any(
+            test(kind) for test in (pat.is_string, pat.is_large_string, pat.is_binary, pat.is_dictionary)
+        )
+        number = pat.is_integer(kind) or pat.is_floating(kind) or pat.is_boolean(kind)
+        if not (text if name == "barcode" else number):
+            wanted = "names" if name == "barcode" else "numbers"
+            msg = f"{path}: {name} is of type {kind}, wanted {wanted}; fetch it again"
+            raise DataError(msg)
 
 
 def _whole(column: pa.ChunkedArray, path: Path) -> IntArray:
@@ -102,7 +116,10 @@ def _whole(column: pa.ChunkedArray, path: Path) -> IntArray:
     if values.dtype.kind not in "iub" and (values != np.floor(values)).any():
         msg = f"{path}: its numbers are {values.dtype}, wanted whole ones; fetch it again"
         raise DataError(msg)
-    return np.asarray(values, np.int64)
+    if len(values) and (values.min() < np.iinfo(np.int32).min or values.max() > np.iinfo(np.int32).max):
+        msg = f"{path}: its numbers reach {values.max()}, which no array has; fetch it again"
+        raise DataError(msg)
+    return np.asarray(values, np.int32)
 
 
 def _names(column: pa.ChunkedArray) -> Names:
@@ -117,16 +134,27 @@ def _names(column: pa.ChunkedArray) -> Names:
 
 
 def _check(positions: Positions) -> None:
+    """Barcodes and places are there once each, and agree with each other."""
     problem, grid = "", positions.grid
-    if repeated(positions.barcodes):
-        problem = "repeated barcodes"
-    elif not np.isfinite(positions.xy_px).all():
+    parsed = parse(positions.barcodes)
+    if not np.isfinite(positions.xy_px).all():
         problem = "empty cells: pixel positions that are no numbers"
-    elif grid.min() < 0 or len(np.unique(grid[:, 0] * (grid[:, 1].max() + 1) + grid[:, 1])) != len(grid):
+    elif repeated(positions.barcodes, parsed):
+        problem = "repeated barcodes"
+    elif grid.min() < 0 or _filled(positions) != len(grid):
         problem = "array positions that repeat or lie below 0"
+    elif parsed is not None and (parsed[:, 1:] != grid).any():
+        problem = "barcodes that name other rows and columns than array_row and array_col"
     if problem:
         msg = f"{positions.path} has {problem}; fetch it again"
         raise DataError(msg)
+
+
+def _filled(positions: Positions) -> int:
+    """How many places of the array are taken."""
+    seen = np.zeros(positions.shape, bool)
+    seen[positions.grid[:, 0], positions.grid[:, 1]] = True
+    return int(np.count_nonzero(seen))
 
 
 def join(barcodes: Names, positions: Positions, matrix: Path, bin_um: int) -> IntArray:
@@ -135,12 +163,12 @@ def join(barcodes: Names, positions: Positions, matrix: Path, bin_um: int) -> In
     Raises:
         DataError: If barcodes are of another bin size, or not among the positions.
     """
-    parsed, known = parse(barcodes), parse(positions.barcodes)
-    sizes = set(parsed[:, 0].tolist()) if parsed is not None else {bin_um}
+    parsed, known = parse(barcodes), parse(positions.barcodes[:1])
+    sizes = set(np.unique(parsed[:, 0]).tolist()) if parsed is not None else {bin_um}
     if sizes != {bin_um}:
         msg = f"{matrix} holds bins of {min(sizes - {bin_um})} um in a folder of {bin_um} um bins"
         raise DataError(msg)
-    if parsed is not None and known is not None and (known[:, 1:] == positions.grid).all():
+    if parsed is not None and known is not None:  # names and places of the positions are known to agree
         place = positions.place()
         inside = (parsed[:, 1:] < place.shape).all(axis=1)
         rows = np.full(len(parsed), -1)
@@ -168,6 +196,9 @@ def read_scale(path: Path, bin_um: int) -> Scale:
         values = json.loads(path.read_text(encoding="utf-8"))
         found = float(values["bin_size_um"])
         scale = Scale(float(values["microns_per_pixel"]), float(values["tissue_hires_scalef"]))
+        if not scale.hires > 0:
+            msg = f"tissue_hires_scalef of {scale.hires:g}"
+            raise ValueError(msg)
     except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"{path}: wanted bin_size_um, microns_per_pixel and tissue_hires_scalef, got {error!r}"
         raise DataError(msg) from error
@@ -193,7 +224,7 @@ def fit(positions: Positions, mpp: float, bin_um: int) -> Affine:
     some = positions.grid[:: max(1, len(positions.grid) // FITTED)]
     xy = positions.xy_px[:: max(1, len(positions.grid) // FITTED)]
     affine, _ = fit_affine(some[:, ::-1].astype(np.float64), xy)
-    residual = np.abs(affine(positions.grid[:, ::-1].astype(np.float64)) - positions.xy_px).max()
+    residual = max(_residual(affine, positions, start) for start in range(0, len(positions.grid), FITTED))
     if residual * mpp > MAX_RESIDUAL_UM:
         msg = (
             f"{folder}: positions miss a regular grid by {residual:.1f} px; tissue_positions.parquet "
@@ -208,3 +239,9 @@ def fit(positions: Positions, mpp: float, bin_um: int) -> Affine:
         )
         raise DataError(msg)
     return affine
+
+
+def _residual(affine: Affine, positions: Positions, start: int) -> float:
+    """Largest miss among some rows; all at once would double the memory of a 2 um table."""
+    rows = slice(start, start + FITTED)
+    return float(np.abs(affine(positions.grid[rows, ::-1].astype(np.float64)) - positions.xy_px[rows]).max())

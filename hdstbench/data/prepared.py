@@ -22,7 +22,7 @@ from hdstbench.arrays import Pixels
 from hdstbench.errors import DataError
 from hdstbench.strict import build
 
-FORMAT = 2
+FORMAT = 3
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -44,6 +44,12 @@ class Manifest:
         unit_um: Side of a unit, or the pitch of native spots.
         block_um: Side of a sampling block; 0 if each unit is one.
         left_out: Units that were left out, by reason.
+        sources: Size in bytes of every file that was read, by its path below what they share.
+        software: What wrote the counts; "" if they do not say.
+        affine: From array (column, row) to full-resolution (x, y), two rows of three; column 0 has its
+            centre at 0.
+        grid_shape: Rows and columns of the whole array.
+        image_size: Width and height of the image, where there is one.
         pixels: Hash of everything under pixels/.
         labels: Hash of everything under labels/.
     """
@@ -61,6 +67,10 @@ class Manifest:
     blocks: int
     left_out: dict[str, int]
     sources: dict[str, int]
+    software: str
+    affine: tuple[tuple[float, ...], ...]
+    grid_shape: tuple[int, ...]
+    image_size: tuple[int, ...]
     pixels: str
     labels: str
 

@@ -1,8 +1,9 @@
 """Which of the facts about a sample are problems, and what to do about each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hdstbench.data.facts import CountFacts, GridFacts
+from hdstbench.data.facts import CountFacts, GridFacts, SizeFacts, gap_um
 from hdstbench.data.levels import BASE_UM
 from hdstbench.data.picture import ImageFacts
 from hdstbench.data.registration import Scan, advice
@@ -22,6 +23,15 @@ NO_IMAGE = Problem(
     "no full-resolution H&E was found in or beside the run (it is no part of outs/): give the picture that "
     "Space Ranger got with --image",
     stops=True,
+)
+NO_IMAGE_IN_CARD = Problem(
+    "the card names no image; wanted the full-resolution H&E that Space Ranger got (it is no part of outs/): "
+    "write where it is into the card",
+    stops=True,
+)
+NO_HIRES = Problem(
+    "the run has no spatial/tissue_hires_image.png, so nothing says whether the image is the one that its "
+    "positions belong to: look at the overlay whether bins lie on the tissue",
 )
 
 
@@ -73,3 +83,20 @@ def of_scan(scan: Scan, applied_um: tuple[float, ...]) -> list[Problem]:
     """A registration that is off by more than a bin, on top of what the card has moved already."""
     text = advice(scan, applied_um)
     return [Problem(text)] if text else []
+
+
+def of_sizes(sizes: Sequence[SizeFacts]) -> list[Problem]:
+    """Bins of different sizes that do not belong together."""
+    return [problem for other in sizes[1:] for problem in _of_two(sizes[0], other)]
+
+
+def _of_two(a: SizeFacts, b: SizeFacts) -> list[Problem]:
+    found, sizes = [], f"{a.unit_um:g} and {b.unit_um:g} um"
+    if a.gene_ids != b.gene_ids:
+        text = f"the {sizes} matrices list different genes; they are of two runs"
+        found.append(Problem(text, stops=True))
+    gap = gap_um(a, b)
+    if gap > min(a.unit_um, b.unit_um):
+        text = f"the {sizes} bins of one place lie {gap:.1f} um apart in the image; they are of two runs"
+        found.append(Problem(text, stops=gap > BASE_UM))
+    return found

@@ -1,6 +1,6 @@
 """Check samples: everything that can be said of each, and every problem with what to do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,17 +11,35 @@ from typing_extensions import override
 from hdstbench.arrays import CSR, IntArray
 from hdstbench.data import readers
 from hdstbench.data.card import Dataset, SampleCard
-from hdstbench.data.counts import Counts, Genes, GroupedCounts
-from hdstbench.data.facts import CountFacts, GridFacts, Line, count_facts, grid_facts, outside_units
-from hdstbench.data.layout import FILES, Run, need, open_run
-from hdstbench.data.levels import BASE_UM, RESOLUTIONS
+from hdstbench.data.counts import Counts, Genes
+from hdstbench.data.facts import (
+    CountFacts,
+    GridFacts,
+    Line,
+    SizeFacts,
+    count_facts,
+    grid_facts,
+    outside_units,
+    size_facts,
+)
+from hdstbench.data.layout import Run, open_run
+from hdstbench.data.levels import BASE_UM, RESOLUTIONS, Resolution
 from hdstbench.data.picture import ImageFacts, image_facts
-from hdstbench.data.positions import fit, join, read_positions, read_scale
-from hdstbench.data.problems import NO_IMAGE, Problem, of_counts, of_grid, of_image, of_place, of_scan
+from hdstbench.data.problems import (
+    NO_HIRES,
+    NO_IMAGE,
+    NO_IMAGE_IN_CARD,
+    Problem,
+    of_counts,
+    of_grid,
+    of_image,
+    of_place,
+    of_scan,
+    of_sizes,
+)
 from hdstbench.data.registration import Scan, outcome, scan
 from hdstbench.data.sample import Sample
-from hdstbench.data.spaceranger import read_spaceranger
-from hdstbench.data.tenx import H5Counts, read_matrix
+from hdstbench.data.spaceranger import hires_of, read_spaceranger
 from hdstbench.errors import HdstError
 
 T = TypeVar("T")
@@ -32,6 +50,7 @@ class SampleReport:
     """What was found of one sample; it grows while the sample is checked.
 
     Attributes:
+        patient: Whose it is, by the card; "" without one.
         grid: Where its bins lie; None where they could not be read.
         counts: Likewise.
         image: Likewise.
@@ -40,6 +59,7 @@ class SampleReport:
     """
 
     id: str
+    patient: str = ""
     lines: list[Line] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     grid: GridFacts | None = None
@@ -59,57 +79,94 @@ class SampleReport:
             return step()
         except (HdstError, OSError) as error:
             text = " ".join(str(error).split())
-            if text not in [problem.text for problem in self.problems]:
-                self.problems.append(Problem(text, stops))
-            return None
+            self._add(text, stops=stops)
+        except Exception as error:
+            text = " ".join(str(error).split())
+            self._add(f"unexpected {type(error).__name__}: {text}; please report it", stops=stops)
+        return None
+
+    def _add(self, text: str, *, stops: bool) -> None:
+        known = [problem for problem in self.problems if problem.text == text]
+        if not known:
+            self.problems.append(Problem(text, stops))
+        elif stops and not known[0].stops:
+            self.problems[self.problems.index(known[0])] = Problem(text, stops)
 
 
-def check_run(path: Path, image: Path | None, name: str, shift_um: tuple[float, ...] = ()) -> SampleReport:
-    """Check one Space Ranger run.
+def check_run(
+    path: Path,
+    image: Path | None,
+    name: str,
+    shift_um: tuple[float, ...] = (),
+    *,
+    resolutions: Sequence[Resolution] = (),
+    no_image: Problem = NO_IMAGE,
+) -> SampleReport:
+    """Check one Space Ranger run: bins of every size, the image, and how they lie on each other.
 
     Args:
         path: In any form that the reader takes.
         image: The full-resolution H&E, if there is one.
         name: Of the sample.
         shift_um: What the card adds to its positions.
+        resolutions: At which the sample is to be used, so that a run at one of them has to work.
+        no_image: What to say without an image.
     """
     report = SampleReport(id=name)
     run = report.attempt(lambda: open_run(path, BASE_UM))
     source = report.attempt(lambda: run.source_um(BASE_UM)) if run else None
     if run is None or source is None:
         return report
-    _check_bins(report, run, source)
+    bare = report.attempt(lambda: read_spaceranger(path, BASE_UM, None, name))
+    bare = bare or report.attempt(lambda: read_spaceranger(path, source, None, name))
+    _check_sizes(report, run, bare, resolutions)
     if image is None:
-        report.problems.append(NO_IMAGE)
+        report.problems.append(no_image)
     else:
         _check_image(report, image)
-        report.sample = report.attempt(
-            lambda: read_spaceranger(path, BASE_UM, image, name, shift_um=shift_um)
-        )
-    found = report.sample or report.attempt(lambda: _read_bare(run, source, name))
+        if report.image and bare:
+            report.sample = report.attempt(
+                lambda: read_spaceranger(path, BASE_UM, image, name, shift_um=shift_um)
+            )
+            if report.sample and hires_of(run, run.bins[source]) is None:
+                report.problems.append(NO_HIRES)
+    found = report.sample or bare
     if found:
-        software = _software(found.counts)
-        report.lines.insert(0, ("Space Ranger", software.removeprefix("spaceranger-") or "does not say"))
+        software = found.counts.software.removeprefix("spaceranger-") or "does not say"
+        report.lines.insert(0, ("Space Ranger", software))
         _check_sample(report, found, RESOLUTIONS[f"{BASE_UM}um"].min_umi, shift_um)
     return report
 
 
 def check_card(dataset: Dataset, card: SampleCard) -> SampleReport:
     """Check one sample of a data set."""
+    report = _check_card(dataset, card)
+    report.patient = card.patient
+    return report
+
+
+def _check_card(dataset: Dataset, card: SampleCard) -> SampleReport:
     if not readers.has_files(dataset, card):
         report = SampleReport(id=card.id)
         report.problems.append(Problem(_missing(dataset, card), stops=True))
         return report
+    resolutions = [dataset.card.resolution(name) for name in dataset.card.resolutions]
     if dataset.card.reader == "spaceranger":
-        return check_run(dataset.root / card.path, dataset.root / card.image, card.id, card.shift_um)
+        return check_run(
+            dataset.root / card.path,
+            dataset.root / card.image if card.image else None,
+            card.id,
+            card.shift_um,
+            resolutions=resolutions,
+            no_image=NO_IMAGE_IN_CARD,
+        )
     report = SampleReport(id=card.id)
-    res = dataset.card.resolution(dataset.card.resolutions[0])
-    pair = report.attempt(lambda: readers.read_pair(dataset, card, res))
-    if pair:
+    pairs = [report.attempt(lambda res=res: readers.read_pair(dataset, card, res)) for res in resolutions]  # type: ignore[misc]
+    if pair := pairs[0]:
         report.sample = pair[1]
         if report.sample.image:
             _check_image(report, report.sample.image)
-        _check_sample(report, pair[1], res.min_umi, card.shift_um)
+        _check_sample(report, pair[1], resolutions[0].min_umi, card.shift_um)
     return report
 
 
@@ -118,48 +175,31 @@ def _missing(dataset: Dataset, card: SampleCard) -> str:
     return f"no file of {card.id} is in {dataset.root}; get them with {how or 'the card'}"
 
 
-def _check_bins(report: SampleReport, run: Run, source: int) -> None:
+def _check_sizes(
+    report: SampleReport, run: Run, bare: Sample | None, resolutions: Sequence[Resolution]
+) -> None:
+    """Read bins of every size that is unpacked or wanted; they have to lie on each other."""
     sizes = ", ".join(str(um) for um in sorted(run.bins))
     packed = "; finer ones stay packed until they are asked for" if run.archives else ""
     report.lines.append(("bins", f"{sizes} um{packed}"))
-    for um, folder in sorted(run.bins.items()):
-        for name in (FILES[0], FILES[2]):
-            report.attempt(lambda path=folder / name: need(path), stops=um == source)  # type: ignore[misc]
-        report.attempt(
-            lambda path=folder / FILES[3], um=um: read_scale(need(path), um),  # type: ignore[misc]
-            stops=um == source,
-        )
+    wanted = {res.bin_um for res in resolutions if res.bin_um}
+    facts = [size_facts(bare)] if bare else []
+    to_read = {um for um in wanted if run.gives(um) or not run.archives}
+    for um in sorted({*run.bins, *to_read} - {BASE_UM}):
+        needed = um in wanted or run.source_um(BASE_UM) == um
+        found = report.attempt(lambda um=um: _size(run.path, um, report.id), stops=needed)  # type: ignore[misc]
+        facts += [found] if found else []
+    report.problems += of_sizes(facts)
+
+
+def _size(path: Path, bin_um: int, name: str) -> SizeFacts:
+    return size_facts(read_spaceranger(path, bin_um, None, name))
 
 
 def _check_image(report: SampleReport, path: Path) -> None:
     report.image = report.attempt(lambda: image_facts(path))
     if report.image:
         report.lines += report.image.lines()
-
-
-def _read_bare(run: Run, bin_um: int, name: str) -> Sample:
-    """Read bins without an image, so that a report can say what is right even then."""
-    matrix, table, factors = (need(run.bins[bin_um] / FILES[i]) for i in (0, 2, 3))
-    scale, positions, counts = read_scale(factors, bin_um), read_positions(table), read_matrix(matrix)
-    rows = join(counts.barcodes, positions, matrix, bin_um)
-    return Sample(
-        id=name,
-        unit_um=float(bin_um),
-        mpp=scale.mpp,
-        grid=positions.grid[rows],
-        xy_px=positions.xy_px[rows],
-        to_px=fit(positions, scale.mpp, bin_um),
-        grid_shape=positions.shape,
-        counts=counts,
-        image=None,
-        sources=(matrix, table, factors),
-    )
-
-
-def _software(counts: Counts) -> str:
-    while isinstance(counts, GroupedCounts):
-        counts = counts.base
-    return counts.software if isinstance(counts, H5Counts) else ""
 
 
 class _Remembered(Counts):
@@ -175,6 +215,11 @@ class _Remembered(Counts):
 
     def __len__(self) -> int:
         return len(self._base)
+
+    @property
+    @override
+    def software(self) -> str:
+        return self._base.software
 
     @cached_property
     def _totals(self) -> IntArray:

@@ -13,7 +13,7 @@ from PIL import JpegImagePlugin, PngImagePlugin
 from typing_extensions import override
 
 from hdstbench.arrays import Pixels
-from hdstbench.data.image import FLAT, REFUSED, RGB, TIFF, WHITE, SlideImage, open_image
+from hdstbench.data.image import FLAT, REFUSED, RGB, TIFF, WHITE, SlideImage, check_page, open_image
 from hdstbench.errors import DataError, MissingError
 
 BAND = 512
@@ -21,8 +21,6 @@ BAND = 512
 FLAT_BAND = 64
 MAX_AT_ONCE = 4 * 2**30
 """Bytes that a part which can only be decoded as a whole may have: a strip, a JPEG, a PNG."""
-COLOURS = (2, 6)
-"""Photometric interpretations that decode to RGB: RGB itself and YCbCr."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ def open_rows(path: Path) -> Rows:
     if not path.is_file():
         msg = f"{path} is not there; wanted the full-resolution H&E image"
         raise MissingError(msg)
-    suffix, small = path.suffix.lower(), any(name in path.name for name in REFUSED)
+    suffix, small = path.suffix.lower(), REFUSED.search(path.name)
     if small or suffix not in (*TIFF, *FLAT):
         return ImageRows(open_image(path))  # which refuses what is small by name
     try:
@@ -75,18 +73,12 @@ def _open_tiff(path: Path) -> Rows:
         page = tiff.pages[0]
         if not isinstance(page, tifffile.TiffPage) or page.is_tiled:
             return ImageRows(open_image(path))
-        _check_page(path, page)
+        check_page(path, page)
+        _check_strips(path, page)
         return FlatRows(path) if page.is_memmappable else StripRows(path)
 
 
-def _check_page(path: Path, page: tifffile.TiffPage) -> None:
-    rgb = page.dtype == np.uint8 and page.samplesperpixel >= RGB and page.photometric in COLOURS
-    if not rgb or page.planarconfig != 1:
-        msg = (
-            f"{path} is {page.dtype} with {page.samplesperpixel} samples, photometric {page.photometric}; "
-            "wanted 8-bit RGB"
-        )
-        raise DataError(msg)
+def _check_strips(path: Path, page: tifffile.TiffPage) -> None:
     whole = page.imagewidth > 0 and page.imagelength > 0
     strips = -(-page.imagelength // (page.rowsperstrip or page.imagelength or 1))
     if not whole or min(len(page.dataoffsets), len(page.databytecounts)) < strips:

@@ -14,16 +14,25 @@ from hdstbench.data.counts import Counts, GroupedCounts
 from hdstbench.data.crop import Crop, read_crop
 from hdstbench.data.geometry import Affine
 from hdstbench.data.image import open_image
-from hdstbench.data.layout import FILES, Run, input_files, need, need_raw, open_run
+from hdstbench.data.layout import (
+    HIRES,
+    MATRIX,
+    POSITIONS,
+    SCALE,
+    Run,
+    input_files,
+    need,
+    need_raw,
+    open_run,
+)
 from hdstbench.data.positions import Positions, fit, join, read_positions, read_scale
 from hdstbench.data.sample import Sample
 from hdstbench.data.tenx import read_genes, read_matrix
 from hdstbench.errors import DataError, MissingError
 
 HIRES_SLACK_PX = 2
-MATRIX, _, POSITIONS, SCALE, HIRES = FILES
 
-__all__ = ["input_files", "need_image", "read_spaceranger"]
+__all__ = ["check_image", "hires_of", "input_files", "need_image", "read_spaceranger"]
 
 
 def need_image(path: Path) -> Path:
@@ -39,7 +48,7 @@ def need_image(path: Path) -> Path:
 
 
 def read_spaceranger(
-    path: Path, bin_um: int, image: Path, name: str, *, shift_um: tuple[float, ...] = ()
+    path: Path, bin_um: int, image: Path | None, name: str, *, shift_um: tuple[float, ...] = ()
 ) -> Sample:
     """Read the in-tissue bins of one size.
 
@@ -49,7 +58,7 @@ def read_spaceranger(
         path: `outs/`, its parent, `binned_outputs/`, one `square_*` folder, or an archive of them; or
             a folder with such archives.
         bin_um: Side of a bin in um.
-        image: The full-resolution H&E that Space Ranger was given.
+        image: The full-resolution H&E that Space Ranger was given; None to look at the bins alone.
         name: Name of the slide.
         shift_um: (dx, dy) that is added to every position, in the image frame.
 
@@ -63,8 +72,10 @@ def read_spaceranger(
     table, factors = need(folder / POSITIONS), need(folder / SCALE)
     positions, scale = read_positions(table), read_scale(factors, source_um)
     affine = fit(positions, scale.mpp, source_um)
-    crop = read_crop(need_image(image))
-    _check_image(image, _hires(run, folder), scale.hires, crop)
+    crop = Crop()
+    if image is not None:
+        crop = read_crop(need_image(image))
+        check_image(image, crop.source_size or open_image(image).size, hires_of(run, folder), scale.hires)
     if source_um == bin_um:
         bins = _own(positions, folder, affine, bin_um)
     else:
@@ -80,7 +91,7 @@ def read_spaceranger(
         grid_shape=bins.shape,
         counts=bins.counts,
         image=image,
-        sources=(*input_files(path, bin_um), image),
+        sources=(*input_files(path, bin_um), *([image] if image else [])),
     )
 
 
@@ -97,7 +108,9 @@ def _own(positions: Positions, folder: Path, affine: Affine, bin_um: int) -> _Bi
     """The bins of the filtered matrix, which are those in tissue."""
     counts = read_matrix(need(folder / MATRIX))
     rows = join(counts.barcodes, positions, counts.path, bin_um)
-    return _Bins(positions.grid[rows], positions.xy_px[rows], counts, affine, positions.shape)
+    return _Bins(
+        positions.grid[rows].astype(np.int64), positions.xy_px[rows], counts, affine, positions.shape
+    )
 
 
 def _coarser(positions: Positions, folder: Path, affine: Affine, source_um: int, scale: int) -> _Bins:
@@ -111,7 +124,7 @@ def _coarser(positions: Positions, folder: Path, affine: Affine, source_um: int,
     rows = join(counts.barcodes, positions, counts.path, source_um)
     columns = -(-positions.shape[1] // scale)
     parent = positions.grid // scale @ np.array([columns, 1])
-    tissue = np.unique(parent[positions.in_tissue > 0])
+    tissue = np.unique(parent[positions.in_tissue])
     group = np.searchsorted(tissue, parent[rows])
     group[(group == len(tissue)) | (tissue[np.minimum(group, len(tissue) - 1)] != parent[rows])] = -1
     grid = np.stack(np.divmod(tissue, columns), axis=1)
@@ -138,16 +151,25 @@ def _centres(positions: Positions, grid: IntArray, scale: int, to_px: Affine) ->
     return np.asarray(xy)
 
 
-def _hires(run: Run, folder: Path) -> Path | None:
-    """The small picture: archives hold it in one bin folder and hard links to it in the others."""
+def hires_of(run: Run, folder: Path) -> Path | None:
+    """Find the small picture: archives hold it in one bin folder and hard links to it in the others."""
     places = [folder, *run.bins.values(), folder.parent.parent, run.path, run.path / "outs"]
     paths = (place / HIRES for place in places)
     return next((path for path in paths if path.is_file()), None)
 
 
-def _check_image(image: Path, hires: Path | None, hires_scale: float, crop: Crop) -> None:
-    """The full-resolution image, or what it was cropped from, has to be the one that hires was made from."""
-    width, height = crop.source_size or open_image(image).size
+def check_image(image: Path, size: tuple[int, int], hires: Path | None, hires_scale: float) -> None:
+    """Check that an image is the one that hires was made from; nothing can be said without hires.
+
+    Args:
+        image: Named in errors.
+        size: Width and height of the image, or of what it was cut from.
+        hires: Space Ranger's small picture, if there is one.
+        hires_scale: Its pixels a full-resolution pixel.
+
+    Raises:
+        DataError: If the sizes do not fit.
+    """
     if hires is None:
         return
     try:
@@ -156,7 +178,7 @@ def _check_image(image: Path, hires: Path | None, hires_scale: float, crop: Crop
     except (OSError, ValueError) as error:
         msg = f"{hires} is not a whole PNG; fetch it again"
         raise DataError(msg) from error
-    found = (width * hires_scale, height * hires_scale)
+    found = (size[0] * hires_scale, size[1] * hires_scale)
     if all(abs(f - w) <= HIRES_SLACK_PX for f, w in zip(found, wanted, strict=True)):
         return
     turned = all(abs(f - w) <= HIRES_SLACK_PX for f, w in zip(found[::-1], wanted, strict=True))
@@ -166,5 +188,5 @@ def _check_image(image: Path, hires: Path | None, hires_scale: float, crop: Crop
         else "give the full-resolution H&E that Space Ranger got, not hires or CytAssist"
     )
     full = " x ".join(f"{w / hires_scale:.0f}" for w in wanted)
-    msg = f"{image} is {width} x {height} px, the positions belong to one of {full} px; {hint}"
+    msg = f"{image} is {size[0]} x {size[1]} px, the positions belong to one of {full} px; {hint}"
     raise DataError(msg)

@@ -1,10 +1,11 @@
 """Strata of a slide, such as tumour and stroma, from drawn regions or a table of labels.
 
-They are for scores by stratum alone and lie with the labels, where no model looks when it predicts.
+They are kept to score by stratum and lie with the labels, where no model looks when it predicts.
 """
 
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pandas as pd
 from matplotlib.path import Path as Outline
 
 from hdstbench.arrays import FloatArray, IntArray
+from hdstbench.data.crop import read_crop
 from hdstbench.data.levels import cell_of, number_cells
 from hdstbench.data.sample import Sample
 from hdstbench.data.units import Units
@@ -30,9 +32,10 @@ def read_strata(path: Path, sample: Sample, units: Units) -> npt.NDArray[np.str_
     """Name the stratum of each unit, "" where there is none, [N].
 
     Args:
-        path: A GeoJSON of polygons in full-resolution pixels (as QuPath exports them), or a CSV, TSV or
-            parquet with a barcode a bin and its label, of any bin size; a unit of another size takes
-            the most frequent label of the bins whose centres it holds.
+        path: A GeoJSON of polygons in pixels of the image that Space Ranger got (as QuPath exports them;
+            of a cut image too), or a CSV, TSV or parquet with a barcode a bin and its label, of any bin
+            size: a unit takes the most frequent label of the smaller bins whose centres it holds, or
+            that of the larger one that holds its centre.
         sample: The bins that the units are made of.
         units: The units.
 
@@ -40,7 +43,8 @@ def read_strata(path: Path, sample: Sample, units: Units) -> npt.NDArray[np.str_
         DataError: If the file is neither, or names no unit of this slide.
     """
     if path.suffix.lower() in (".geojson", ".json"):
-        names = _drawn(path, units.xy_um / sample.mpp)
+        corner = read_crop(sample.image).corner if sample.image else np.zeros(2)
+        names = _drawn(path, units.xy_um / sample.mpp + corner)
     else:
         names = _listed(path, units)
     if not (names != NONE).any():
@@ -69,14 +73,17 @@ def _polygons(path: Path) -> Iterator[tuple[str, list[FloatArray]]]:
             parts = shape["coordinates"] if shape["type"] == "MultiPolygon" else [shape["coordinates"]]
             if shape["type"] in ("Polygon", "MultiPolygon"):
                 for rings in parts:
-                    yield _name(feature), [np.asarray(ring, np.float64)[:, :2] for ring in rings]
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+                    yield (
+                        _name(feature.get("properties")),
+                        [np.asarray(ring, np.float64)[:, :2] for ring in rings],
+                    )
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         msg = f"{path} is no GeoJSON of polygons: {error!r}; export annotations in full-resolution pixels"
         raise DataError(msg) from error
 
 
-def _name(feature: dict[str, Any]) -> str:
-    values = feature.get("properties") or {}
+def _name(values: Any) -> str:  # noqa: ANN401 - JSON
+    values = values if isinstance(values, dict) else {}
     found = values.get("classification")
     if isinstance(found, dict):
         found = found.get("name")
@@ -98,8 +105,20 @@ def _listed(path: Path, units: Units) -> npt.NDArray[np.str_]:
         msg = f"{path}: wanted barcodes s_008um_<row>_<col>-1"
         raise DataError(msg)
     size, row, col = (place[i].astype(int).to_numpy() for i in range(3))
-    centre: FloatArray = np.stack([col + 0.5, row + 0.5], axis=1) * size[:, None].astype(np.float64)
-    return _most_frequent(centre, table[label].astype(str).to_numpy(), units)
+    if len(set(size.tolist())) > 1:
+        msg = f"{path} has labels of bins of {sorted(set(size.tolist()))} um; wanted one size"
+        raise DataError(msg)
+    names = table[label].astype(str).to_numpy()
+    if size[0] > _side(units):
+        return _holding(np.stack([row, col], axis=1), names, float(size[0]), units)
+    return _most_frequent(np.stack([col + 0.5, row + 0.5], axis=1) * float(size[0]), names, units)
+
+
+def _holding(grid: IntArray, label: npt.NDArray[Any], size_um: float, units: Units) -> npt.NDArray[np.str_]:
+    """The label of the bin that holds each unit's centre."""
+    place = pd.MultiIndex.from_arrays(list(cell_of(units.uv_um, size_um).T))
+    known = pd.Series(label, index=pd.MultiIndex.from_arrays(list(grid.T)))
+    return known[~known.index.duplicated()].reindex(place).fillna(NONE).to_numpy().astype(np.str_)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -108,7 +127,7 @@ def _read(path: Path) -> pd.DataFrame:
             return pd.read_parquet(path)
         separator = "\t" if ".tsv" in path.suffixes else ","
         return pd.read_csv(path, sep=separator, dtype=str)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         msg = f"{path} is not a whole table: {str(error).splitlines()[0]}; wanted a barcode and a label a bin"
         raise DataError(msg) from error
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hdstbench.data.adata import SLACK
+from hdstbench.data.card import NAME
 from hdstbench.data.cardfile import Draft, Entry, Fold
 from hdstbench.data.h5ad import library, open_h5ad, pitch_px
 from hdstbench.data.hest import patients, read_table
@@ -119,6 +120,9 @@ def _side(task: Path, name: str, files: Files) -> list[str]:
         msg = f"{path} has {len(table)} rows of {shown}; wanted some, of {', '.join(COLUMNS)}"
         raise DataError(msg)
     for sample, patches, expression in table[list(COLUMNS)].itertuples(index=False):
+        if not NAME.fullmatch(sample):
+            msg = f"{path}: {sample!r} is no name of a sample; wanted letters, digits, dots and dashes"
+            raise DataError(msg)
         pair = (task / patches, task / expression)
         for file in pair:
             if not file.is_file():

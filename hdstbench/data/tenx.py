@@ -23,6 +23,8 @@ from hdstbench.errors import DataError
 CHUNK_ENTRIES = 4_000_000
 MERGE_ENTRIES, MERGE_ROWS = 4_000_000, 4_096
 KIND = "Gene Expression"
+BROKEN = (OSError, KeyError, RuntimeError, TypeError, ValueError, IndexError)
+"""What h5py and numpy raise on files that are no matrix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,10 +167,10 @@ def read_matrix(path: Path, genes: Genes | None = None) -> H5Counts:
             group = file["matrix"]
             features = _features(group)
             barcodes = _names(group["barcodes"])
-            indptr = group["indptr"][()].astype(np.int64)
+            indptr = group["indptr"][:].astype(np.int64)
             entries = len(group["data"]), len(group["indices"])
             software = _word(file.attrs.get("software_version", ""))
-    except (OSError, KeyError, RuntimeError, TypeError) as error:
+    except BROKEN as error:
         raise DataError(_broken(path, error)) from error
     _check(path, barcodes, indptr, entries)
     found = _genes(path, features)
@@ -194,12 +196,17 @@ def read_genes(path: Path) -> Genes:
     try:
         with h5py.File(path) as file:
             return _genes(path, _features(file["matrix"]))
-    except (OSError, KeyError, RuntimeError, TypeError) as error:
+    except BROKEN as error:
         raise DataError(_broken(path, error)) from error
 
 
 def _features(group: h5py.Group) -> dict[str, list[str]]:
-    return {name: _text(group["features"][name]) for name in ("id", "name", "feature_type")}
+    columns = {name: _text(group["features"][name]) for name in ("id", "name", "feature_type")}
+    if len({len(values) for values in columns.values()}) > 1:
+        lengths = ", ".join(f"{len(values)} {name}" for name, values in columns.items())
+        msg = f"features have {lengths}"
+        raise ValueError(msg)
+    return columns
 
 
 def _genes(path: Path, features: dict[str, list[str]]) -> Genes:
@@ -224,6 +231,9 @@ def _names(dataset: h5py.Dataset) -> Names:
     parts = []
     for start in range(0, len(dataset), CHUNK):
         values = dataset[start : start + CHUNK]
+        if values.dtype.kind not in "SO":
+            msg = f"barcodes are {values.dtype}, no names"
+            raise TypeError(msg)
         text = values if values.dtype.kind == "S" else np.array([_word(v) for v in values], "S")
         parts.append(text.astype(f"S{max(1, int(np.char.str_len(text).max()))}"))
     return np.concatenate(parts) if parts else np.zeros(0, "S1")
@@ -231,7 +241,9 @@ def _names(dataset: h5py.Dataset) -> Names:
 
 def _check(path: Path, barcodes: Names, indptr: IntArray, entries: tuple[int, int]) -> None:
     problem = ""
-    if len(indptr) != len(barcodes) + 1:
+    if indptr.ndim != 1 or barcodes.ndim != 1:
+        problem = "offsets or barcodes that are no list"
+    elif len(indptr) != len(barcodes) + 1:
         problem = f"{len(indptr)} offsets for {len(barcodes)} barcodes, wanted one more than barcodes"
     elif indptr[0] != 0 or (np.diff(indptr) < 0).any():
         problem = "offsets (indptr) that do not rise from 0"
