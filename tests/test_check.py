@@ -253,8 +253,8 @@ def test_a_whole_data_set_is_checked_and_compared(cohort: Dataset, tmp_path: Pat
 
 
 def _card(cohort: Dataset, folder: Path, samples: str) -> Path:
-    head = (cohort.root / "dataset.toml").read_text().split("[[samples]]")[0]
-    shutil.copytree(cohort.root / "splits", folder / "splits")
+    head = (cohort.root / "dataset.toml").read_text().split("[splits]")[0]
+    assert "[[samples]]" not in head
     (folder / "SIM1").symlink_to(cohort.root / "SIM1")
     (folder / "dataset.toml").write_text(head + samples)
     return folder / "dataset.toml"
@@ -323,6 +323,18 @@ def test_samples_that_were_not_fetched_are_listed(tmp_path: Path, monkeypatch: p
     assert not good
     assert text.count("no file of ") == 5
     assert "a run would fail on B4, C2, C3, C4, C5" in text
+
+
+def test_a_sample_that_no_default_fold_needs_may_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HDSTBENCH_DATA", str(tmp_path))
+
+    good, text = _check(Path("crc"), tmp_path / "out")
+
+    assert not good
+    assert "a run would fail on P1CRC, P2CRC, P3NAT, P5NAT; 1 thing to look at" in text
+    assert "get them with hdstbench data fetch crc --only P5CRC" in text
 
 
 def test_unknown_names_and_a_needless_image_are_refused(cohort: Dataset, tmp_path: Path) -> None:

@@ -169,6 +169,8 @@ def spots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_native_spots_run_with_both_splits(
     spots: Path, tmp_path: Path, own_cache: Path, words: str, stem: str, flagged: bool
 ) -> None:
+    (tmp_path / "hdstbench.toml").write_text('recipe = "tiny"\n')
+
     done = type_command(*words.split(), cwd=tmp_path, cache=own_cache, data=spots)
 
     assert done.returncode == 0, done.stdout + done.stderr

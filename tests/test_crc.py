@@ -25,7 +25,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a mirror of the CRC files holds, made of a simulated cohort."""
     root, cohort = (tmp_path_factory.mktemp(name) / "x" for name in ("mirror", "cohort"))
     root.mkdir()
-    simulate(Cohort(slides=4, size_mm=0.36), cohort)
+    simulate(Cohort(slides=4, size_mm=0.3), cohort)
     crc = load_dataset("crc")
     slides = {sample.id: sample for sample in crc.card.samples}
     for number, name in enumerate(load_split(crc, None).slides, 1):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from hdstbench.metrics.moments import block_moments
+from hdstbench.report.markdown import limits
 from hdstbench.stats.blocks import residual_range, widest_blocks
 from hdstbench.stats.bootstrap import SlideMoments, interval, paired, resampled_pcc
 
@@ -101,6 +102,21 @@ def test_a_gene_leaves_the_resamples_that_miss_it() -> None:
     found = interval(resampled_pcc([slide], 2_000))
 
     assert found.low < found.value < found.high
+
+
+def test_a_slide_of_one_block_has_no_interval() -> None:
+    rng = np.random.default_rng(9)
+    measured = rng.normal(size=(40, 5))
+    moments = block_moments(measured + rng.normal(size=(40, 5)), measured, np.zeros(40, int))
+    slide = SlideMoments(slide="s", patient="p", moments=moments, scored=np.ones(5, bool))
+
+    values = resampled_pcc([slide], 100)
+
+    found = interval(values)
+    assert 0 < found.value < 1
+    assert (found.low, found.high) == (None, None)
+    assert paired(values, values).low is None
+    assert limits(found) == "–"
 
 
 def test_few_places_are_blocks_of_their_own() -> None:

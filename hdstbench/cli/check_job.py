@@ -15,6 +15,7 @@ from hdstbench.data.overlay import draw_overlay
 from hdstbench.data.report import SampleReport, check_card, check_run
 from hdstbench.data.report_text import render
 from hdstbench.errors import DataError, MissingError
+from hdstbench.protocol.splits import load_split
 from hdstbench.simulate.cohort import simulate
 
 Echo = Callable[[str], object]
@@ -87,9 +88,10 @@ def _reports(path: str, image: str, echo: Echo) -> Iterator[SampleReport]:
             msg = f"{path} is a data set, whose card names its images; leave --image out"
             raise DataError(msg)
         dataset = _with_files(load_dataset(path), echo)
+        needed = load_split(dataset, None).slides if dataset.card.splits else None
         for card in dataset.card.samples:
             echo(f"checking {card.id} ...")
-            yield check_card(dataset, card)
+            yield check_card(dataset, card, needed=needed is None or card.id in needed)
     elif Path(path).exists():
         place = Path(path)
         yield check_run(place, Path(image) if image else _find_image(place), _name(place))

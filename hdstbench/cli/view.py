@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from hdstbench.records import load_scores
 from hdstbench.report.board import Board, Row
-from hdstbench.report.markdown import signed
+from hdstbench.report.markdown import limits, signed
 from hdstbench.sweep.local import Event
 from hdstbench.sweep.options import Options
 from hdstbench.sweep.plan import Job
@@ -217,7 +217,7 @@ def _row_cells(row: Row) -> tuple[str, ...]:
     over = signed(row.over_shuffled.value) if row.over_shuffled else "–"
     s = row.scores
     numbers = (f"{s['mse']:.3f}", f"{s['mae']:.3f}", signed(s["mse_skill"]), f"{s['pcc_bin']:.3f}")
-    return (name, f"{row.pcc.value:.3f}", f"{row.pcc.low:.3f} to {row.pcc.high:.3f}", over, *numbers)
+    return (name, f"{row.pcc.value:.3f}", limits(row.pcc), over, *numbers)
 
 
 def _bars(console: Console) -> Progress:

@@ -184,8 +184,9 @@ def load_dataset(name: str) -> Dataset:
             raise MissingError(msg)
         return Dataset(read_card(path), path.parent, path.parent.resolve())
     if name not in cards:
-        close = get_close_matches(name, cards) or list(cards)
-        msg = f"no data set {name!r}; did you mean {', '.join(close)}? (or give the path of a card)"
+        close = ", ".join(get_close_matches(name, cards))
+        hint = f"did you mean {close}?" if close else "hdstbench ls datasets names those there are"
+        msg = f"no data set {name!r}; {hint} (or give the path of a card)"
         raise MissingError(msg)
     place = cards[name]
     return Dataset(read_card(place.joinpath(CARD)), place, data_root() / name)

@@ -138,18 +138,18 @@ def check_run(
     return report
 
 
-def check_card(dataset: Dataset, card: SampleCard) -> SampleReport:
-    """Check one sample of a data set."""
-    report = _check_card(dataset, card)
+def check_card(dataset: Dataset, card: SampleCard, *, needed: bool = True) -> SampleReport:
+    """Check one sample of a data set; it may be missing if it is not `needed`."""
+    if readers.has_files(dataset, card):
+        report = _check_card(dataset, card)
+    else:
+        report = SampleReport(id=card.id)
+        report.problems.append(Problem(_missing(dataset, card), stops=needed))
     report.patient = card.patient
     return report
 
 
 def _check_card(dataset: Dataset, card: SampleCard) -> SampleReport:
-    if not readers.has_files(dataset, card):
-        report = SampleReport(id=card.id)
-        report.problems.append(Problem(_missing(dataset, card), stops=True))
-        return report
     resolutions = [dataset.card.resolution(name) for name in dataset.card.resolutions]
     if dataset.card.reader == "spaceranger":
         return check_run(
@@ -171,7 +171,9 @@ def _check_card(dataset: Dataset, card: SampleCard) -> SampleReport:
 
 
 def _missing(dataset: Dataset, card: SampleCard) -> str:
-    how = f"hdstbench data fetch {dataset.card.name}" if card.files else dataset.card.homepage
+    how = (
+        f"hdstbench data fetch {dataset.card.name} --only {card.id}" if card.files else dataset.card.homepage
+    )
     return f"no file of {card.id} is in {dataset.root}; get them with {how or 'the card'}"
 
 

@@ -109,7 +109,7 @@ def _score_cells(row: Row) -> tuple[str, ...]:
     spread = f" (seed sd {row.seed_sd:.3f})" if row.seed_sd == row.seed_sd else ""
     return (
         f"{row.pcc.value:.3f}{spread}",
-        _limits(row.pcc),
+        limits(row.pcc),
         _difference(row.over_shuffled),
         f"{s['pcc_gene_hvg50']:.3f}",
         f"{s['mse']:.3f}",
@@ -120,13 +120,18 @@ def _score_cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _limits(interval: Interval) -> str:
+def limits(interval: Interval) -> str:
+    """Both ends of an interval, or a dash."""
+    if interval.low is None or interval.high is None:
+        return "–"
     return f"{interval.low:.3f} to {interval.high:.3f}"
 
 
 def _difference(interval: Interval | None) -> str:
     if interval is None:
         return "–"
+    if interval.low is None or interval.high is None:
+        return signed(interval.value)
     return f"{signed(interval.value)} ({signed(interval.low)} to {signed(interval.high)})"
 
 
@@ -184,7 +189,7 @@ def _counts(board: Board) -> str:
     if board.narrow:
         note = (
             "\n\n† Fewer than 25 blocks, or narrower than twice the range of some model's residuals or the "
-            "largest patch: the interval is likely too narrow."
+            "largest patch: the interval is likely too narrow. There is none where a slide is one block."
         )
     return markdown_table(head, lines) + note
 

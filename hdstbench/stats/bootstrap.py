@@ -25,11 +25,11 @@ class SlideMoments:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value between its 95 % limits."""
+    """A value between its 95 % limits, which are None where nothing could be drawn anew."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def slide_weights(slide: str, blocks: int, resamples: int = RESAMPLES) -> FloatArray:
@@ -46,7 +46,8 @@ def resampled_pcc(slides: Sequence[SlideMoments], resamples: int = RESAMPLES) ->
     """`pcc_gene` of a model on the data and on each resample, [1 + R].
 
     Genes are averaged first, then slides of a patient, then patients. A gene whose measurement is
-    constant in a resample leaves it, for every model alike.
+    constant in a resample leaves it, for every model alike. A slide of one block has no resamples, so that
+    all of them are NaN.
     """
     of_patient: dict[str, list[FloatArray]] = {}
     for slide in slides:
@@ -55,11 +56,16 @@ def resampled_pcc(slides: Sequence[SlideMoments], resamples: int = RESAMPLES) ->
         varies = ~np.isnan(r)
         mean = np.where(varies, r, 0).sum(axis=1) / np.maximum(varies.sum(axis=1), 1)
         of_patient.setdefault(slide.patient, []).append(mean)
-    return np.asarray(np.mean([np.mean(values, axis=0) for values in of_patient.values()], axis=0))
+    out = np.asarray(np.mean([np.mean(values, axis=0) for values in of_patient.values()], axis=0))
+    if any(len(slide.moments.n) == 1 for slide in slides):
+        out[1:] = np.nan
+    return out
 
 
 def interval(values: FloatArray) -> Interval:
     """Percentile interval of `resampled_pcc`, or of a difference of two."""
+    if np.isnan(values).any():
+        return Interval(float(values[0]), None, None)
     tail = (100 - LEVEL) / 2
     low, high = np.percentile(values[1:], [tail, 100 - tail])
     return Interval(float(values[0]), float(low), float(high))
