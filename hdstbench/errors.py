@@ -11,3 +11,11 @@ class DataError(HdstError, ValueError):
 
 class MissingError(HdstError, LookupError):
     """A thing that was asked for by name is not there."""
+
+
+def one_line(error: BaseException) -> str:
+    """What to tell a user of an error: its text, or what the system refused and where."""
+    if isinstance(error, OSError) and not isinstance(error, HdstError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    return " ".join(str(error).split())

@@ -303,6 +303,26 @@ def test_what_the_card_promises_has_to_be_there(
     assert "- UMI a unit: mean" in text
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "labels.csv is not there; the card names it as strata of one"),
+        ("a,b,c\n1,2,3\n", "has the columns a, b, c; wanted barcode and one of"),
+        ("barcode,label\ns_008um_00000_00000-1,tumour\n", ""),
+    ],
+)
+def test_strata_are_checked_too(cohort: Dataset, tmp_path: Path, text: str | None, message: str) -> None:
+    files = 'path = "SIM1/outs"\nimage = "SIM1/SIM1_tissue_image.tif"\nstrata = "labels.csv"\n'
+    card = _card(cohort, tmp_path, f'\n[[samples]]\nid = "one"\npatient = "one"\n{files}')
+    if text is not None:
+        (tmp_path / "labels.csv").write_text(text)
+
+    good, report = _check(card, tmp_path / "out")
+
+    assert good == (not message)
+    assert message in report
+
+
 def test_a_shift_in_the_card_is_part_of_the_advice(cohort: Dataset, tmp_path: Path) -> None:
     files = 'path = "SIM1/outs"\nimage = "SIM1/SIM1_tissue_image.tif"\nshift_um = [14, -3]\n'
     card = _card(cohort, tmp_path, f'\n[[samples]]\nid = "one"\npatient = "one"\n{files}')
@@ -338,14 +358,14 @@ def test_a_sample_that_no_default_fold_needs_may_be_missing(
 
 
 def test_unknown_names_and_a_needless_image_are_refused(cohort: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"nowhere is no folder, archive or card, and no data set \(crc"):
+    with pytest.raises(MissingError, match="nowhere is no folder, archive or card"):
         execute("nowhere", "", str(tmp_path / "out"), _quiet)
     with pytest.raises(DataError, match="leave --image out"):
         execute(str(cohort.root), "x.tif", str(tmp_path / "out"), _quiet)
     with pytest.raises(DataError, match="the path is empty"):
         execute("", "", str(tmp_path / "out"), _quiet)
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(DataError, match="file is a file; wanted a folder"):
+    with pytest.raises(DataError, match=r"written into .*file \(File exists\); choose another"):
         execute(str(cohort.root), "", str(tmp_path / "file"), _quiet)
 
     assert not (tmp_path / "out").exists()

@@ -90,6 +90,24 @@ def test_the_converted_picture_shows_the_same_pixels(
     assert error.max() < JPEG_WORST
 
 
+@pytest.mark.parametrize("palette", [False, True])
+def test_what_is_transparent_is_white_before_and_after(tmp_path: Path, palette: bool) -> None:
+    pixels = np.full((64, 64, 4), (120, 60, 160, 255), np.uint8)
+    pixels[:, 32:] = 0
+    path, out = tmp_path / "clear.png", tmp_path / "clear.tif"
+    if palette:
+        picture = Image.fromarray(pixels[..., :3]).quantize(2)
+        picture.save(path, transparency=picture.getpixel((60, 5)))
+    else:
+        Image.fromarray(pixels).save(path)
+
+    convert(path, out, Style(0.5, 100), None, _nothing)
+
+    before, after = (open_image(p).window(0, 0, 64, 64).astype(int) for p in (path, out))
+    assert np.abs(before - after).max() < JPEG_WORST
+    assert after[5, 60].min() > 240
+
+
 @given(
     name=st.sampled_from([*KINDS, "lossless.png"]),
     x=st.integers(0, WIDTH - 1),

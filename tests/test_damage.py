@@ -211,6 +211,10 @@ CASES: dict[str, tuple[Harm, str]] = {
         "pixel positions that are no numbers",
     ),
     "repeated barcodes": (column("barcode", lambda c: c.iloc[0]), "has repeated barcodes"),
+    "a place that no array has": (
+        column("array_row", lambda c: c.mask(c == c.max(), 2_000_000_000)),
+        "an array position of 2000000000, wanted less than 10000",
+    ),
     "repeated places": (column("array_row", lambda c: c * 0), "array positions that repeat"),
     "rows below 0": (column("array_row", lambda c: c.astype(int) - 3), "or lie below 0"),
     "rows that are fractions": (
@@ -308,7 +312,10 @@ CASES: dict[str, tuple[Harm, str]] = {
         "matrices list different genes; they are of two runs",
     ),
     "hires picture cut": (no_png, "tissue_hires_image.png is not a whole PNG"),
-    "hires given as the image": (hires, "is a small picture of Space Ranger; give the full-resolution H&E"),
+    "hires given as the image": (
+        hires,
+        "is a small picture of Space Ranger by its name; give the full-resolution H&E",
+    ),
     "image turned": (
         picture(lambda p, s: plain(p, s[::-1])),
         "it is rotated: give the image as Space Ranger",

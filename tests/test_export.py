@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
@@ -13,7 +14,9 @@ from PIL import Image
 from spots import NOTHING, Array, make, write_h5ad
 
 from hdstbench.cli import export_job, import_job
+from hdstbench.data.card import Dataset
 from hdstbench.data.export import prepared_anndata
+from hdstbench.data.prepare import prepare_slide
 from hdstbench.data.prepared import load_arrays, load_manifest
 from hdstbench.errors import DataError, HdstError
 from hdstbench.protocol.slide import all_counts
@@ -43,6 +46,25 @@ def test_a_prepared_slide_opens_as_anndata(planted: list[Planted], tmp_path: Pat
         np.testing.assert_array_equal(found.obs[level], parents)
     assert found.uns["hdstbench"]["pixels"] == manifest.pixels
     assert found.uns["hdstbench"]["spatial_unit"] == "um"
+
+
+@pytest.mark.parametrize("name", ["16um", "55um"])
+def test_the_exported_map_leads_from_the_array_to_the_places(
+    cohort: Dataset, tmp_path: Path, name: str
+) -> None:
+    res, sample = cohort.card.resolution(name), replace(cohort.card.samples[0], shift_um=(3.0, -5.0))
+    folder = prepare_slide(cohort, sample, res)
+
+    found = anndata.read_h5ad(export_job.execute(str(folder), str(tmp_path / "slide.h5ad")))
+
+    about = found.uns["hdstbench"]
+    ones = np.ones(len(found))
+    mapped = np.stack([found.obs["array_col"], found.obs["array_row"], ones], axis=1) @ about["affine"].T
+    np.testing.assert_allclose(mapped, found.obsm["spatial"], atol=1e-6)
+    assert (found.obs[["array_row", "array_col"]].to_numpy() < about["grid_shape"]).all()
+    width, height = about["image_size"] * about["image_mpp"]
+    assert (found.obsm["spatial"] < [width, height]).mean() > 0.9
+    assert about["software"].startswith("spaceranger-")
 
 
 def test_strata_are_exported_with_their_slide(planted: list[Planted], tmp_path: Path) -> None:

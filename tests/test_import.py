@@ -111,6 +111,18 @@ def test_a_slide_keeps_its_name_in_a_card_that_joins_others(tmp_path: Path) -> N
         np.testing.assert_array_equal(under_spots(found), bright(found))
 
 
+def test_a_file_name_that_no_card_can_hold_is_refused(tmp_path: Path) -> None:
+    path = write_h5ad(tmp_path / "in", make("A"))
+    odd = path.with_name("bad\udcff.h5ad")
+    path.rename(odd)
+    path.with_suffix(".png").rename(odd.with_suffix(".png"))
+
+    with pytest.raises(DataError, match="has a name that a card cannot hold; rename it"):
+        import_job.execute(str(odd), str(tmp_path / "set"), NOTHING)
+
+    assert not (tmp_path / "set").exists()
+
+
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 @settings(max_examples=200)
 def test_any_text_can_stand_in_a_card(text: str) -> None:

@@ -296,6 +296,28 @@ def test_two_samples_in_one_folder_are_refused(source: Path, tmp_path: Path, for
         open_run(root, 16)
 
 
+def test_bins_of_one_sample_and_an_archive_of_another_are_refused(source: Path, tmp_path: Path) -> None:
+    shutil.copytree(source / "binned_outputs", tmp_path / "A_binned_outputs")
+    (tmp_path / "A_binned_outputs.tar.gz").touch()
+
+    assert find_run(tmp_path).bins.keys() == {2, 8, 16}
+    (tmp_path / "A_binned_outputs.tar.gz").rename(tmp_path / "B_binned_outputs.tar.gz")
+
+    with pytest.raises(DataError, match="holds files of A, B; give each sample a folder of its own"):
+        find_run(tmp_path)
+
+
+def test_a_folder_is_known_from_inside_and_through_links(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outs").symlink_to(source)
+    (tmp_path / "binned_outputs").symlink_to(source / "binned_outputs")
+
+    assert find_run(tmp_path).bins.keys() == {2, 8, 16}
+    monkeypatch.chdir(source / "binned_outputs" / "square_008um")
+    assert find_run(Path()).bins.keys() == {2, 8, 16}
+
+
 def test_a_bin_folder_goes_with_those_of_its_own_name(source: Path, tmp_path: Path) -> None:
     bins = source / "binned_outputs"
     for name, size in (("A", "008"), ("B", "008"), ("B", "016"), ("B", "002")):

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 import click
 
 from hdstbench import __version__
-from hdstbench.errors import HdstError
+from hdstbench.errors import HdstError, one_line
 
 COMMANDS = {
     "run": "Train and score models, and write the table.",
@@ -63,7 +63,7 @@ def main() -> None:
     except (HdstError, OSError) as error:
         if _verbose():
             traceback.print_exc()
-        click.echo(f"error: {_line(error)}", err=True)
+        click.echo(f"error: {one_line(error)}", err=True)
         sys.exit(BAD_INPUT)
     except (KeyboardInterrupt, click.Abort):
         click.echo("stopped; the same command goes on from here", err=True)
@@ -72,16 +72,9 @@ def main() -> None:
         if _verbose():
             traceback.print_exc()
         hint = "please report it, with what -v shows"
-        click.echo(f"error: unexpected {type(error).__name__}: {_line(error)}; {hint}", err=True)
+        click.echo(f"error: unexpected {type(error).__name__}: {one_line(error)}; {hint}", err=True)
         sys.exit(UNEXPECTED)
 
 
 def _verbose() -> bool:
     return bool({"-v", "--verbose"} & set(sys.argv))
-
-
-def _line(error: BaseException) -> str:
-    if isinstance(error, OSError) and not isinstance(error, HdstError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}"
-    return " ".join(str(error).split())

@@ -1,13 +1,15 @@
 """Check what `hdstbench data check` is given, and leave a report with pictures."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from hdstbench.cli.simulated import cohort_of, located
 from hdstbench.data.archive import ARCHIVES
-from hdstbench.data.card import CARD, Dataset, load_dataset, shipped
+from hdstbench.data.card import CARD, Dataset, SampleCard, load_dataset, shipped
 from hdstbench.data.duplicates import find_duplicates
 from hdstbench.data.fingerprint import Fingerprint, fingerprint
 from hdstbench.data.image import FLAT, TIFF
@@ -37,13 +39,10 @@ def execute(path: str, image: str, output: str, echo: Echo) -> bool:
     if not path:
         msg = "the path is empty; wanted a run's folder, an archive, a card or a data set's name"
         raise DataError(msg)
-    if folder.exists() and not folder.is_dir():
-        msg = f"{folder} is a file; wanted a folder for the report"
-        raise DataError(msg)
-    found = _Found(folder)
-    for report in _reports(path, image, echo):
-        folder.mkdir(parents=True, exist_ok=True)
-        found.add(report, alone=not _is_dataset(path))
+    checks, found = _checks(path, image, echo), _Found(folder)
+    _make(folder)
+    for check in checks:
+        found.add(check(), alone=not _is_dataset(path))
     text = render(path, found.reports, find_duplicates(found.prints), found.overlays)
     (folder / REPORT).write_text(text, encoding="utf-8")
     echo(text)
@@ -82,22 +81,41 @@ def _is_dataset(path: str) -> bool:
     return path in shipped() or Path(path).suffix == ".toml" or (Path(path) / CARD).is_file()
 
 
-def _reports(path: str, image: str, echo: Echo) -> Iterator[SampleReport]:
+def _checks(path: str, image: str, echo: Echo) -> list[Callable[[], SampleReport]]:
+    """What is to be done, once it is clear that it can be."""
     if _is_dataset(path):
         if image:
             msg = f"{path} is a data set, whose card names its images; leave --image out"
             raise DataError(msg)
-        dataset = _with_files(load_dataset(path), echo)
-        needed = load_split(dataset, None).slides if dataset.card.splits else None
-        for card in dataset.card.samples:
-            echo(f"checking {card.id} ...")
-            yield check_card(dataset, card, needed=needed is None or card.id in needed)
-    elif Path(path).exists():
-        place = Path(path)
-        yield check_run(place, Path(image) if image else _find_image(place), _name(place))
-    else:
-        msg = f"{path} is no folder, archive or card, and no data set ({', '.join(shipped())})"
+        return _of_cards(_with_files(load_dataset(path), echo), echo)
+    place = Path(path)
+    if not place.exists():
+        msg = f"{path} is no folder, archive or card, and no data set that hdstbench ls datasets names"
         raise MissingError(msg)
+    picture = Path(image) if image else _find_image(place)
+    return [lambda: check_run(place, picture, _name(place))]
+
+
+def _of_cards(dataset: Dataset, echo: Echo) -> list[Callable[[], SampleReport]]:
+    needed = load_split(dataset, None).slides if dataset.card.splits else [s.id for s in dataset.card.samples]
+
+    def check(card: SampleCard) -> SampleReport:
+        echo(f"checking {card.id} ...")
+        return check_card(dataset, card, needed=card.id in needed)
+
+    return [partial(check, card) for card in dataset.card.samples]
+
+
+def _make(folder: Path) -> None:
+    """Make the folder of the report before any work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "it is read-only"
+    except OSError as error:
+        reason = str(error.strerror or error)
+    if reason:
+        msg = f"the report cannot be written into {folder} ({reason}); choose another folder with -o"
+        raise DataError(msg)
 
 
 def _with_files(dataset: Dataset, echo: Echo) -> Dataset:

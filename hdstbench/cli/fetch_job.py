@@ -2,13 +2,12 @@
 
 import shlex
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import click
 from rich.filesize import decimal
 
 from hdstbench.cli.fetch_view import Say, showing
-from hdstbench.data.card import CARD, Dataset, load_dataset
+from hdstbench.data.card import Dataset, load_dataset
 from hdstbench.data.fetch import ask_sizes, fetch, free_bytes
 from hdstbench.data.fetch import verify as verify_files
 from hdstbench.data.wanted import Wanted, plan_fetch
@@ -158,8 +157,6 @@ def _origin(wanted: Sequence[Wanted]) -> str:
 
 def _command(dataset: Dataset, only: Sequence[str], mirror: str) -> str:
     """What to type for the same files."""
-    place = dataset.place
-    own = isinstance(place, Path) and place.resolve() == dataset.root and (place / CARD).is_file()
-    words = ["hdstbench", "data", "fetch", str(place) if own else dataset.root.name]
+    words = ["hdstbench", "data", "fetch", dataset.handle]
     words += ["--only", ",".join(only)] if only else []
     return shlex.join(words + (["--mirror", mirror] if mirror else []))

@@ -11,6 +11,8 @@ WIDTH = 21
 PATTERN = np.frombuffer(b"s_000um_00000_00000-1", np.uint8)
 """A nought stands for any digit: bin size in um, row, column."""
 CHUNK = 1_000_000
+MAX_PLACES = 10**8
+"""Of an array that is held as a bitmap."""
 
 
 def parse(names: Names) -> IntArray | None:
@@ -46,6 +48,8 @@ def repeated(names: Names, parsed: IntArray | None = None) -> int:
     if parsed is None:
         return len(names) - len(np.unique(names))
     rows, columns = (int(n) + 1 for n in parsed[:, 1:].max(axis=0, initial=0))
+    if rows * columns > MAX_PLACES:
+        return len(names) - len(np.unique(names))
     again = 0
     for size in np.unique(parsed[:, 0]):
         own = parsed[parsed[:, 0] == size, 1:]

@@ -136,6 +136,13 @@ class Dataset:
     root: Path
     made: str = ""
 
+    @property
+    def handle(self) -> str:
+        """What a user types to mean it: its name, or the folder of a card that is not installed."""
+        place = self.place
+        own = isinstance(place, Path) and place.resolve() == self.root and (place / CARD).is_file()
+        return str(place) if own else self.root.name
+
 
 def cache_root() -> Path:
     """Folder for everything that can be made again: $HDSTBENCH_CACHE or the user's cache."""

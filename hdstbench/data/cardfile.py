@@ -46,6 +46,10 @@ class Draft:
     def __post_init__(self) -> None:
         """Refuse slides that cannot be told apart."""
         ids = [slide.id for slide in self.slides]
+        for path in (place for slide in self.slides for place in (slide.path, slide.image)):
+            if not str(path).isprintable():
+                msg = f"{str(path)!r} has a name that a card cannot hold; rename it with printable characters"
+                raise DataError(msg)
         if twice := sorted({name for name in ids if ids.count(name) > 1}):
             files = ", ".join(str(slide.path) for slide in self.slides if slide.id == twice[0])
             msg = f"{files} would all be the slide {twice[0]}; rename the files"

@@ -46,6 +46,7 @@ def prepared_anndata(folder: Path) -> "AnnData":
         obs["stratum"] = load_arrays(strata)["name"]
     slide = load_arrays(folder / "labels" / "slide.npz")
     var = pd.DataFrame({"symbol": slide["symbols"].astype(str)}, index=slide["gene_ids"].astype(str))
+    var["feature_type"] = "Gene Expression"
     return AnnData(
         X=counts,
         obs=obs,
@@ -199,6 +200,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - what JSON knows
     """What an .h5ad can hold: names without a slash, no empty list, no None."""
     if isinstance(value, Mapping):
         return {str(key).replace("/", "|"): _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple) and value and not any(isinstance(item, str) for item in value):
+        return np.asarray(value)
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return value

@@ -23,6 +23,12 @@ class Affine:
         matrix[:, 2] += step
         return Affine(matrix)
 
+    def coarser(self, times: int) -> "Affine":
+        """The map of the squares that are made of `times` x `times` of these; both count from centres."""
+        linear = self.matrix[:, :2]
+        middle = self.matrix[:, 2] + linear @ np.full(2, (times - 1) / 2)
+        return Affine(np.column_stack([linear * times, middle]))
+
     @property
     def scale(self) -> float:
         """Square root of the area that a unit square covers."""

@@ -29,7 +29,7 @@ TIFF = (".tif", ".tiff", ".btf")
 FLAT = (".jpg", ".jpeg", ".png")
 REFUSED = re.compile(
     r"tissue_(hires|lowres)_image|cytassist_image|(aligned|detected)_(tissue_image|fiducials)"
-    r"|^Visium.*(?<!tissue)_image\.tiff?$"
+    r"|^Visium_HD_.*(?<!tissue)_image\.tiff?$"
 )
 """Small pictures of Space Ranger, and the CytAssist image of a public download, `<ID>_image.tif`."""
 COLOURS = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
@@ -63,7 +63,10 @@ def open_image(path: Path) -> SlideImage:
         msg = f"{path} is not there; wanted the full-resolution H&E image"
         raise MissingError(msg)
     if REFUSED.search(path.name):
-        msg = f"{path} is a small picture of Space Ranger; give the full-resolution H&E it was made from"
+        msg = (
+            f"{path} is a small picture of Space Ranger by its name; give the full-resolution H&E it was "
+            "made from, or rename it if it is that"
+        )
         raise DataError(msg)
     try:
         if path.suffix.lower() in TIFF:

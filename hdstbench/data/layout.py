@@ -21,7 +21,7 @@ HIRES = "spatial/tissue_hires_image.png"
 FILES = (MATRIX, RAW, POSITIONS, SCALE, HIRES)
 VERSION = 1
 """Of what is unpacked, and how; part of the name that it is unpacked under."""
-FINE_UM = 8
+FINEST_UM, FINE_UM = 2, 8
 """Bins below this size are unpacked only when they are asked for: they are most of an archive."""
 
 
@@ -71,16 +71,35 @@ def find_run(path: Path) -> Run:
     if path.is_file() and path.name.endswith(ARCHIVES):
         return Run(path=path, bins={}, archives=(path,))
     archives = tuple(_archives(path))
-    if own := SQUARE.fullmatch(path.name):
-        found = _squares(path.parent) if path.is_dir() else {}
+    if own := SQUARE.fullmatch(path.absolute().name):
+        found = _squares(path.absolute().parent) if path.is_dir() else {}
         return Run(path=path, bins=found.get(own["id"] or "", {}), archives=())
-    return Run(path=path, bins=_only(_found(path), path), archives=archives)
+    bins = _only(_found(path), path)
+    ids = {_id_of(archive) for archive in archives} | {_id_of(folder) for folder in bins.values()}
+    if len(ids - {""}) > 1:
+        msg = f"{path} holds files of {', '.join(sorted(ids - {''}))}; give each sample a folder of its own"
+        raise DataError(msg)
+    return Run(path=path, bins=bins, archives=archives)
+
+
+def _id_of(path: Path) -> str:
+    """The sample that an archive, or a bin folder or the one around it, is named after; "" if none is."""
+    for part in (path, path.parent):
+        stem = next((part.name.removesuffix(end) for end in ARCHIVES if part.name.endswith(end)), part.name)
+        name = SQUARE.fullmatch(stem) or PACKED.fullmatch(stem)
+        if name and name["id"]:
+            return str(name["id"])
+    return ""
 
 
 def _found(path: Path) -> dict[str, dict[int, Path]]:
     """Bin folders of each place below a path that holds some; a place is a sample."""
     found: dict[str, dict[int, Path]] = {}
-    for place in dict.fromkeys(_places(path)):
+    seen: set[Path] = set()
+    for place in _places(path):
+        if place.resolve() in seen:  # a link beside what it leads to
+            continue
+        seen.add(place.resolve())
         for name, bins in _squares(place).items():
             found[f"{place.relative_to(path)}/{name}".strip("./") or str(path)] = bins
     return found

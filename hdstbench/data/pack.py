@@ -91,6 +91,8 @@ def write_slide(folder: Path, sample: Sample, base: Sample, card: SampleCard, re
         save_arrays(folder / "labels" / "strata.npz", {"name": names}, labels)
     if recipe.truth:
         _write_expected(folder / "labels", units, recipe, labels)
+    scale_up = round(res.unit.side_um / sample.unit_um) if res.bin_um else 1
+    to_px = sample.to_px.coarser(scale_up)
     manifest = Manifest(
         format=FORMAT,
         slide=card.id,
@@ -106,9 +108,10 @@ def write_slide(folder: Path, sample: Sample, base: Sample, card: SampleCard, re
         left_out=units.left_out,
         sources=_sources(sample, base),
         software=sample.counts.software,
-        affine=tuple(tuple(row) for row in sample.to_px.matrix.tolist()),
-        grid_shape=sample.grid_shape,
+        affine=tuple(tuple(row) for row in (to_px.matrix * sample.mpp).tolist()),
+        grid_shape=tuple(-(-side // scale_up) for side in sample.grid_shape),
         image_size=open_image(sample.image).size if sample.image else (),
+        image_mpp=sample.mpp,
         pixels=pixels.hexdigest(),
         labels=labels.hexdigest(),
     )

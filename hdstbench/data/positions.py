@@ -24,6 +24,8 @@ MAX_MPP_ERROR = 0.02
 MAX_MPP = 1.2  # a full-resolution H&E has less; CytAssist images have 6
 FITTED = 50_000
 """Rows that a map is fitted to; its residual is taken over all."""
+MAX_SIDE = 10_000
+"""Rows or columns of an array: 2 um squares over 20 mm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +143,8 @@ def _check(positions: Positions) -> None:
         problem = "empty cells: pixel positions that are no numbers"
     elif repeated(positions.barcodes, parsed):
         problem = "repeated barcodes"
+    elif grid.max() >= MAX_SIDE:
+        problem = f"an array position of {grid.max()}, wanted less than {MAX_SIDE}"
     elif grid.min() < 0 or _filled(positions) != len(grid):
         problem = "array positions that repeat or lie below 0"
     elif parsed is not None and (parsed[:, 1:] != grid).any():

@@ -46,10 +46,11 @@ class Manifest:
         left_out: Units that were left out, by reason.
         sources: Size in bytes of every file that was read, by its path below what they share.
         software: What wrote the counts; "" if they do not say.
-        affine: From array (column, row) to full-resolution (x, y), two rows of three; column 0 has its
-            centre at 0.
-        grid_shape: Rows and columns of the whole array.
-        image_size: Width and height of the image, where there is one.
+        affine: From (column, row) of the units' array to (x, y) in um of the image frame, where places are
+            given too; two rows of three; column 0 has its centre at 0.
+        grid_shape: Rows and columns of that array.
+        image_size: Width and height in pixels of the image, where there is one.
+        image_mpp: um a pixel of the image, or of the patches that a unit came with.
         pixels: Hash of everything under pixels/.
         labels: Hash of everything under labels/.
     """
@@ -71,6 +72,7 @@ class Manifest:
     affine: tuple[tuple[float, ...], ...]
     grid_shape: tuple[int, ...]
     image_size: tuple[int, ...]
+    image_mpp: float
     pixels: str
     labels: str
 

@@ -11,7 +11,7 @@ from hdstbench.data.card import Dataset, SampleCard
 from hdstbench.data.crop import note_of
 from hdstbench.data.levels import BASE_UM, Resolution, to_image_um
 from hdstbench.data.sample import Sample
-from hdstbench.errors import DataError
+from hdstbench.errors import DataError, MissingError
 
 Pair = tuple[Sample, Sample]
 
@@ -35,7 +35,21 @@ def input_files(dataset: Dataset, sample: SampleCard, res: Resolution) -> list[P
         MissingError: If one is not there.
     """
     files = READERS[dataset.card.reader].inputs(dataset, sample, res)
-    return files + [dataset.root / extra for extra in (sample.truth, sample.strata) if extra]
+    return files + extra_files(dataset, sample)
+
+
+def extra_files(dataset: Dataset, sample: SampleCard) -> list[Path]:
+    """What a card names besides bins and image.
+
+    Raises:
+        MissingError: If one is not there.
+    """
+    found = {key: dataset.root / value for key in ("truth", "strata") if (value := getattr(sample, key))}
+    for key, path in found.items():
+        if not path.is_file():
+            msg = f"{path} is not there; the card names it as {key} of {sample.id}"
+            raise MissingError(msg)
+    return list(found.values())
 
 
 def read_pair(dataset: Dataset, sample: SampleCard, res: Resolution) -> Pair:
@@ -57,6 +71,9 @@ def has_files(dataset: Dataset, sample: SampleCard) -> bool:
 def _hd_inputs(dataset: Dataset, sample: SampleCard, res: Resolution) -> list[Path]:
     path = dataset.root / sample.path
     found = spaceranger.input_files(path, res.bin_um) + spaceranger.input_files(path, BASE_UM)
+    if not sample.image:
+        msg = f"the card names no image for {sample.id}; wanted the full-resolution H&E that Space Ranger got"
+        raise MissingError(msg)
     image = spaceranger.need_image(dataset.root / sample.image)
     note = [note_of(image)] if note_of(image).is_file() else []
     return [*dict.fromkeys(found), image, *note]

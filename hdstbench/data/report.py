@@ -22,7 +22,7 @@ from hdstbench.data.facts import (
     outside_units,
     size_facts,
 )
-from hdstbench.data.layout import Run, open_run
+from hdstbench.data.layout import FINEST_UM, Run, open_run
 from hdstbench.data.levels import BASE_UM, RESOLUTIONS, Resolution
 from hdstbench.data.picture import ImageFacts, image_facts
 from hdstbench.data.problems import (
@@ -40,7 +40,8 @@ from hdstbench.data.problems import (
 from hdstbench.data.registration import Scan, outcome, scan
 from hdstbench.data.sample import Sample
 from hdstbench.data.spaceranger import hires_of, read_spaceranger
-from hdstbench.errors import HdstError
+from hdstbench.data.strata import check_strata
+from hdstbench.errors import HdstError, one_line
 
 T = TypeVar("T")
 
@@ -78,11 +79,10 @@ class SampleReport:
         try:
             return step()
         except (HdstError, OSError) as error:
-            text = " ".join(str(error).split())
-            self._add(text, stops=stops)
+            self._add(one_line(error), stops=stops)
         except Exception as error:
-            text = " ".join(str(error).split())
-            self._add(f"unexpected {type(error).__name__}: {text}; please report it", stops=stops)
+            text = f"unexpected {type(error).__name__}: {one_line(error)}; please report it"
+            self._add(text, stops=stops)
         return None
 
     def _add(self, text: str, *, stops: bool) -> None:
@@ -142,6 +142,7 @@ def check_card(dataset: Dataset, card: SampleCard, *, needed: bool = True) -> Sa
     """Check one sample of a data set; it may be missing if it is not `needed`."""
     if readers.has_files(dataset, card):
         report = _check_card(dataset, card)
+        report.attempt(lambda: _check_extras(dataset, card))
     else:
         report = SampleReport(id=card.id)
         report.problems.append(Problem(_missing(dataset, card), stops=needed))
@@ -170,10 +171,15 @@ def _check_card(dataset: Dataset, card: SampleCard) -> SampleReport:
     return report
 
 
+def _check_extras(dataset: Dataset, card: SampleCard) -> None:
+    """Files that a card may name besides."""
+    readers.extra_files(dataset, card)
+    if card.strata:
+        check_strata(dataset.root / card.strata)
+
+
 def _missing(dataset: Dataset, card: SampleCard) -> str:
-    how = (
-        f"hdstbench data fetch {dataset.card.name} --only {card.id}" if card.files else dataset.card.homepage
-    )
+    how = f"hdstbench data fetch {dataset.handle} --only {card.id}" if card.files else dataset.card.homepage
     return f"no file of {card.id} is in {dataset.root}; get them with {how or 'the card'}"
 
 
@@ -182,7 +188,8 @@ def _check_sizes(
 ) -> None:
     """Read bins of every size that is unpacked or wanted; they have to lie on each other."""
     sizes = ", ".join(str(um) for um in sorted(run.bins))
-    packed = "; finer ones stay packed until they are asked for" if run.archives else ""
+    packed = "; finer ones stay packed until they are asked for"
+    packed = packed if run.archives and not run.gives(FINEST_UM) else ""
     report.lines.append(("bins", f"{sizes} um{packed}"))
     wanted = {res.bin_um for res in resolutions if res.bin_um}
     facts = [size_facts(bare)] if bare else []

@@ -13,7 +13,7 @@ from PIL import JpegImagePlugin, PngImagePlugin
 from typing_extensions import override
 
 from hdstbench.arrays import Pixels
-from hdstbench.data.image import FLAT, REFUSED, RGB, TIFF, WHITE, SlideImage, check_page, open_image
+from hdstbench.data.image import FLAT, REFUSED, RGB, TIFF, WHITE, SlideImage, check_page, on_white, open_image
 from hdstbench.errors import DataError, MissingError
 
 BAND = 512
@@ -126,7 +126,7 @@ class WholeRows(Rows):
     @override
     def bands(self, box: Box) -> Iterator[Pixels]:
         try:
-            pixels = np.asarray(self._picture.convert("RGB"))
+            pixels = on_white(self._picture)
         except (OSError, SyntaxError) as error:
             msg = f"{self._path} is not a whole picture: {error}; fetch it again"
             raise DataError(msg) from error

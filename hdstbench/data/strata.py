@@ -23,6 +23,7 @@ from hdstbench.data.units import Units
 from hdstbench.errors import DataError
 
 NONE = ""
+DRAWN = (".geojson", ".json")
 LABELS = ("label", "stratum", "DeconvolutionLabel1", "region", "cluster")
 """Columns that are taken for labels, in this order; of a table of two columns, the one beside barcode."""
 BARCODE = re.compile(r"^s_(\d{3})um_(\d{5})_(\d{5})-1$")
@@ -42,7 +43,7 @@ def read_strata(path: Path, sample: Sample, units: Units) -> npt.NDArray[np.str_
     Raises:
         DataError: If the file is neither, or names no unit of this slide.
     """
-    if path.suffix.lower() in (".geojson", ".json"):
+    if path.suffix.lower() in DRAWN:
         corner = read_crop(sample.image).corner if sample.image else np.zeros(2)
         names = _drawn(path, units.xy_um / sample.mpp + corner)
     else:
@@ -51,6 +52,18 @@ def read_strata(path: Path, sample: Sample, units: Units) -> npt.NDArray[np.str_
         msg = f"{path} names none of the {len(names)} units of {sample.id}; it belongs to another slide"
         raise DataError(msg)
     return names
+
+
+def check_strata(path: Path) -> None:
+    """Read a file of strata without asking where it lies.
+
+    Raises:
+        DataError: If it is neither regions nor labels.
+    """
+    if path.suffix.lower() in DRAWN:
+        list(_polygons(path))
+    else:
+        _table(path)
 
 
 def _drawn(path: Path, xy_px: FloatArray) -> npt.NDArray[np.str_]:
@@ -91,6 +104,14 @@ def _name(values: Any) -> str:  # noqa: ANN401 - JSON
 
 
 def _listed(path: Path, units: Units) -> npt.NDArray[np.str_]:
+    size, grid, names = _table(path)
+    if size > _side(units):
+        return _holding(grid, names, size, units)
+    return _most_frequent((grid[:, ::-1] + 0.5) * size, names, units)
+
+
+def _table(path: Path) -> tuple[float, IntArray, npt.NDArray[Any]]:
+    """Size of the bins that a table labels, their rows and columns, and their labels."""
     table = _read(path)
     label = next((name for name in LABELS if name in table), None)
     rest = [str(name) for name in table if name != "barcode"]
@@ -108,10 +129,7 @@ def _listed(path: Path, units: Units) -> npt.NDArray[np.str_]:
     if len(set(size.tolist())) > 1:
         msg = f"{path} has labels of bins of {sorted(set(size.tolist()))} um; wanted one size"
         raise DataError(msg)
-    names = table[label].astype(str).to_numpy()
-    if size[0] > _side(units):
-        return _holding(np.stack([row, col], axis=1), names, float(size[0]), units)
-    return _most_frequent(np.stack([col + 0.5, row + 0.5], axis=1) * float(size[0]), names, units)
+    return float(size[0]), np.stack([row, col], axis=1), table[label].astype(str).to_numpy()
 
 
 def _holding(grid: IntArray, label: npt.NDArray[Any], size_um: float, units: Units) -> npt.NDArray[np.str_]:

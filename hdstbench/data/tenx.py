@@ -262,4 +262,6 @@ def _broken(path: Path, error: Exception) -> str:
     reason = str(error).split("(")[0].strip().strip("'\"") or type(error).__name__
     if not path.exists():
         return f"{path} is not there; wanted a 10x feature-barcode matrix"
+    if isinstance(error, PermissionError):
+        return f"{path} cannot be read: permission denied"
     return f"{path} is not a whole 10x feature-barcode matrix: {reason}; fetch it again"
