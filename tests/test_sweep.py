@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -377,12 +378,22 @@ def test_a_prepared_sweep_needs_none_of_the_readers_libraries(
     assert done.returncode == 0, done.stderr
 
 
+def _environment(path: Path) -> list[bytes]:
+    """What a new process was started with; it is empty until the process has taken its own shape."""
+    for _ in range(200):
+        if not path.exists():
+            return []
+        if content := path.read_bytes().strip(b"\0"):
+            return content.split(b"\0")
+        time.sleep(0.05)
+    return []
+
+
 def test_workers_get_one_thread_each_and_ours_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in THREADS:
         monkeypatch.setenv(name, "3")
     worker = start_worker()
-    environment = Path(f"/proc/{worker.process.pid}/environ")
-    seen = environment.read_bytes().split(b"\0") if environment.exists() else []
+    seen = _environment(Path(f"/proc/{worker.process.pid}/environ"))
     worker.stop()
 
     assert not worker.process.is_alive()
