@@ -19,12 +19,12 @@ from hdstbench.errors import DataError, MissingError
 BIN = "outs/binned_outputs/square_008um"
 
 
-def _quiet(_: str) -> None:
+def quiet(_: str) -> None:
     """Say nothing."""
 
 
-def _check(path: Path, out: Path, image: str = "") -> tuple[bool, str]:
-    good = execute(str(path), image, str(out), _quiet)
+def check(path: Path, out: Path, image: str = "") -> tuple[bool, str]:
+    good = execute(str(path), image, str(out), quiet)
     return good, (out / "report.md").read_text()
 
 
@@ -38,7 +38,7 @@ def run(cohort: Dataset, tmp_path: Path) -> Path:
 
 
 def test_a_sound_run_is_called_sound(run: Path, tmp_path: Path) -> None:
-    good, text = _check(run, tmp_path / "out")
+    good, text = check(run, tmp_path / "out")
 
     assert good
     assert "nothing wrong was found" in text
@@ -73,7 +73,7 @@ def test_the_two_ways_of_mirroring_are_told_apart(cohort: Dataset, number: int, 
 def test_the_image_and_the_name_are_found_from_any_folder_of_a_run(
     run: Path, tmp_path: Path, form: str
 ) -> None:
-    good, text = _check(run / form, tmp_path / "out")
+    good, text = check(run / form, tmp_path / "out")
 
     assert good
     assert "## mine\n" in text
@@ -84,7 +84,7 @@ def test_two_images_have_to_be_chosen_from(run: Path, tmp_path: Path) -> None:
     shutil.copy(run / "mine_tissue_image.tif", run / "other_tissue_image.tif")
 
     with pytest.raises(DataError, match=r"mine_tissue_image.tif, other_tissue_image.tif; choose one"):
-        execute(str(run), "", str(tmp_path / "out"), _quiet)
+        execute(str(run), "", str(tmp_path / "out"), quiet)
 
 
 def _no_image(run: Path) -> str:
@@ -164,7 +164,7 @@ def test_what_a_reader_refuses_is_a_line_of_the_report(
 ) -> None:
     image = damage(run)
 
-    good, text = _check(run, tmp_path / "out", image)
+    good, text = check(run, tmp_path / "out", image)
 
     assert not good
     assert "a run would fail on mine" in text
@@ -180,7 +180,7 @@ def test_a_second_bin_size_that_is_broken_does_not_stop_the_first(
     shutil.copytree(source, other)
     (other / "spatial" / "tissue_positions.parquet").unlink()
 
-    good, text = _check(run, tmp_path / "out")
+    good, text = check(run, tmp_path / "out")
 
     assert good
     assert "To look at:\n\n- " in text
@@ -192,10 +192,10 @@ def test_bins_of_two_runs_are_told_from_those_of_one(cohort: Dataset, run: Path,
     place = run / "outs/binned_outputs/square_016um"
 
     shutil.copytree(own, place)
-    good, text = _check(run, tmp_path / "own")
+    good, text = check(run, tmp_path / "own")
     shutil.rmtree(place)
     shutil.copytree(other, place)
-    bad, mixed = _check(run, tmp_path / "mixed")
+    bad, mixed = check(run, tmp_path / "mixed")
 
     assert good
     assert "nothing wrong was found" in text
@@ -213,7 +213,7 @@ def _reason(words: str) -> Callable[[object], None]:
 def test_a_fault_of_ours_is_a_line_too(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hdstbench.data.report.image_facts", _reason("no such thing"))
 
-    good, text = _check(run, tmp_path / "out")
+    good, text = check(run, tmp_path / "out")
 
     assert not good
     assert text.count("unexpected RuntimeError: no such thing; please report it") == 1
@@ -223,150 +223,22 @@ def test_without_hires_nothing_vouches_for_the_image(run: Path, tmp_path: Path) 
     for path in run.rglob("tissue_hires_image.png"):
         path.unlink()
 
-    good, text = _check(run, tmp_path / "out")
+    good, text = check(run, tmp_path / "out")
 
     assert good
     assert "To look at:\n\n- the run has no spatial/tissue_hires_image.png" in text
 
 
-def test_a_whole_data_set_is_checked_and_compared(cohort: Dataset, tmp_path: Path) -> None:
-    said: list[str] = []
-
-    good = execute(str(cohort.root), "", str(tmp_path / "out"), said.append)
-
-    text = (tmp_path / "out" / "report.md").read_text()
-    assert good
-    assert text in said
-    assert "nothing wrong was found" in text
-    assert [line for line in text.splitlines() if line.startswith("## ")] == [
-        "## SIM1",
-        "## SIM2",
-        "## SIM3",
-        "## SIM4",
-        "## Samples compared",
-    ]
-    assert text.count("| different |") == 6
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        *(f"SIM{i}.png" for i in range(1, 5)),
-        "report.md",
-    }
-
-
-def _card(cohort: Dataset, folder: Path, samples: str) -> Path:
-    head = (cohort.root / "dataset.toml").read_text().split("[splits]")[0]
-    assert "[[samples]]" not in head
-    (folder / "SIM1").symlink_to(cohort.root / "SIM1")
-    (folder / "dataset.toml").write_text(head + samples)
-    return folder / "dataset.toml"
-
-
-def test_a_section_that_is_there_twice_is_named(cohort: Dataset, tmp_path: Path) -> None:
-    files = 'path = "SIM1/outs"\nimage = "SIM1/SIM1_tissue_image.tif"\n'
-    twice = "".join(f'\n[[samples]]\nid = "{x}"\npatient = "{x}"\n{files}' for x in ("one", "two"))
-    card = _card(cohort, tmp_path, twice)
-
-    good, text = _check(card, tmp_path / "out")
-
-    assert good
-    assert "| one, two | same section | 1.00 | 1.00 | 1.00 | as it is |" in text
-    assert "1 thing to look at" in text
-
-
-def test_two_sections_of_one_patient_are_nothing_to_look_at(cohort: Dataset, tmp_path: Path) -> None:
-    files = 'path = "SIM1/outs"\nimage = "SIM1/SIM1_tissue_image.tif"\n'
-    twice = "".join(f'\n[[samples]]\nid = "{x}"\npatient = "P"\n{files}' for x in ("one", "two"))
-
-    good, text = _check(_card(cohort, tmp_path, twice), tmp_path / "out")
-
-    assert good
-    assert "| one, two | same section |" in text
-    assert "nothing wrong was found" in text
-
-
-@pytest.mark.parametrize(
-    ("sample", "message"),
-    [
-        ('path = "SIM1/outs"\nimage = ""\n', "the card names no image; wanted"),
-        ('path = "lone"\nimage = "SIM1/SIM1_tissue_image.tif"\n', "no square_002um below"),
-    ],
-)
-def test_what_the_card_promises_has_to_be_there(
-    cohort: Dataset, tmp_path: Path, sample: str, message: str
-) -> None:
-    card = _card(cohort, tmp_path, f'\n[[samples]]\nid = "one"\npatient = "one"\n{sample}')
-    shutil.copytree(cohort.root / "SIM1/outs/binned_outputs/square_008um", tmp_path / "lone/square_008um")
-
-    good, text = _check(card, tmp_path / "out")
-
-    assert not good
-    assert text.count(message) == 1
-    assert "- UMI a unit: mean" in text
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, "labels.csv is not there; the card names it as strata of one"),
-        ("a,b,c\n1,2,3\n", "has the columns a, b, c; wanted barcode and one of"),
-        ("barcode,label\ns_008um_00000_00000-1,tumour\n", ""),
-    ],
-)
-def test_strata_are_checked_too(cohort: Dataset, tmp_path: Path, text: str | None, message: str) -> None:
-    files = 'path = "SIM1/outs"\nimage = "SIM1/SIM1_tissue_image.tif"\nstrata = "labels.csv"\n'
-    card = _card(cohort, tmp_path, f'\n[[samples]]\nid = "one"\npatient = "one"\n{files}')
-    if text is not None:
-        (tmp_path / "labels.csv").write_text(text)
-
-    good, report = _check(card, tmp_path / "out")
-
-    assert good == (not message)
-    assert message in report
-
-
-def test_a_shift_in_the_card_is_part_of_the_advice(cohort: Dataset, tmp_path: Path) -> None:
-    files = 'path = "SIM1/outs"\nimage = "SIM1/SIM1_tissue_image.tif"\nshift_um = [14, -3]\n'
-    card = _card(cohort, tmp_path, f'\n[[samples]]\nid = "one"\npatient = "one"\n{files}')
-
-    good, text = _check(card, tmp_path / "out")
-
-    assert good
-    assert "- registration: off" in text
-    x, y = (float(v) for v in text.split("set shift_um = [")[1].split("]")[0].split(","))
-    assert (x, y) == pytest.approx((0, 0), abs=1)
-
-
-def test_samples_that_were_not_fetched_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HDSTBENCH_DATA", str(tmp_path))
-
-    good, text = _check(Path("her2st"), tmp_path / "out")
-
-    assert not good
-    assert text.count("no file of ") == 5
-    assert "a run would fail on B4, C2, C3, C4, C5" in text
-
-
-def test_a_sample_that_no_default_fold_needs_may_be_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HDSTBENCH_DATA", str(tmp_path))
-
-    good, text = _check(Path("crc"), tmp_path / "out")
-
-    assert not good
-    assert "a run would fail on P1CRC, P2CRC, P3NAT, P5NAT; 1 thing to look at" in text
-    assert "get them with hdstbench data fetch crc --only P5CRC" in text
-
-
 def test_unknown_names_and_a_needless_image_are_refused(cohort: Dataset, tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="nowhere is no folder, archive or card"):
-        execute("nowhere", "", str(tmp_path / "out"), _quiet)
+        execute("nowhere", "", str(tmp_path / "out"), quiet)
     with pytest.raises(DataError, match="leave --image out"):
-        execute(str(cohort.root), "x.tif", str(tmp_path / "out"), _quiet)
+        execute(str(cohort.root), "x.tif", str(tmp_path / "out"), quiet)
     with pytest.raises(DataError, match="the path is empty"):
-        execute("", "", str(tmp_path / "out"), _quiet)
+        execute("", "", str(tmp_path / "out"), quiet)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(DataError, match=r"written into .*file \(File exists\); choose another"):
-        execute(str(cohort.root), "", str(tmp_path / "file"), _quiet)
+        execute(str(cohort.root), "", str(tmp_path / "file"), quiet)
 
     assert not (tmp_path / "out").exists()
 

@@ -1,5 +1,6 @@
 """Reading feature-barcode matrices: values, chunks, and damaged files."""
 
+import errno
 from pathlib import Path
 
 import h5py
@@ -176,3 +177,16 @@ def test_values_that_are_no_counts_are_refused_when_read(tmp_path: Path, values:
 def test_a_missing_matrix_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not there"):
         tenx.read_matrix(tmp_path / "none.h5")
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "x.h5").touch()
+    monkeypatch.setattr(h5py, "File", refuse)
+
+    with pytest.raises(DataError, match=r"x\.h5 cannot be read: permission denied"):
+        tenx.read_matrix(tmp_path / "x.h5")

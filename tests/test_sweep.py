@@ -1,15 +1,12 @@
 """Keys, scores, failures as rows, and workers that die."""
 
-import os
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import type_command
 from scipy import stats as scipy_stats
 
 from hdstbench.data.card import Dataset
@@ -28,7 +25,6 @@ from hdstbench.sweep.oracle import expected_target
 from hdstbench.sweep.plan import plan_cells, plan_job
 from hdstbench.sweep.score import scored_genes
 from hdstbench.sweep.setting import set_models
-from hdstbench.sweep.worker import THREADS, start_worker
 
 
 @pytest.fixture(scope="module")
@@ -349,53 +345,3 @@ def test_scores_of_two_versions_are_not_mixed(ridge_cell: Cell, tmp_path: Path) 
 
     with pytest.raises(DataError, match=r"scores are of versions \[1, .\], which must not be mixed"):
         load_board(path)
-
-
-def test_a_prepared_sweep_needs_none_of_the_readers_libraries(
-    cohort_folder: Path, tmp_path: Path, own_cache: Path
-) -> None:
-    """On a bare GPU node neither anndata, OpenSlide nor imagecodecs has to be there."""
-    words = [
-        "run",
-        "-m",
-        "mean,ridge",
-        "-d",
-        str(cohort_folder / "dataset.toml"),
-        "-r",
-        "16um",
-        "--recipe",
-        "tiny",
-    ]
-    type_command(*words, "--folds", "0", "-o", "first", cwd=tmp_path, cache=own_cache)
-    (tmp_path / "sitecustomize.py").write_text(
-        "import sys\nfor name in ('anndata', 'openslide', 'imagecodecs'):\n    sys.modules[name] = None\n"
-    )
-
-    done = type_command(
-        *words, "-o", "second", cwd=tmp_path, cache=own_cache, env={"PYTHONPATH": str(tmp_path)}
-    )
-
-    assert done.returncode == 0, done.stderr
-
-
-def _environment(path: Path) -> list[bytes]:
-    """What a new process was started with; it is empty until the process has taken its own shape."""
-    for _ in range(200):
-        if not path.exists():
-            return []
-        if content := path.read_bytes().strip(b"\0"):
-            return content.split(b"\0")
-        time.sleep(0.05)
-    return []
-
-
-def test_workers_get_one_thread_each_and_ours_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in THREADS:
-        monkeypatch.setenv(name, "3")
-    worker = start_worker()
-    seen = _environment(Path(f"/proc/{worker.process.pid}/environ"))
-    worker.stop()
-
-    assert not worker.process.is_alive()
-    assert {os.environ[name] for name in THREADS} == {"3"}
-    assert not seen or {f"{name}=1".encode() for name in THREADS} <= set(seen)

@@ -180,7 +180,7 @@ def _places(folder: Path, slide: str) -> pd.DataFrame:
     arrays, manifest = _unit(folder), load_manifest(folder)
     row, column = arrays["grid"].T
     names = [f"{slide}:{r}_{c}" for r, c in zip(row.tolist(), column.tolist(), strict=True)]
-    known = {"array_row": row, "array_col": column}
+    known = {"array_row": row, "array_col": column, "in_tissue": np.ones(len(row), bool)}
     known |= {name: arrays[name] for name in ("block", "sampled", "window", "pad")}
     for level in manifest.patch_px:
         if level != UNIT:
@@ -196,11 +196,18 @@ def _counts(folder: Path) -> tuple[CSR, IntArray]:
     return sparse.csr_array(parts, shape=(len(arrays["library"]), genes)), np.array(arrays["library"])
 
 
+def _numeric(value: Any) -> bool:  # noqa: ANN401 - what JSON knows
+    """Whether a list, of lists perhaps, holds numbers alone."""
+    if isinstance(value, list | tuple):
+        return bool(value) and all(_numeric(item) for item in value)
+    return isinstance(value, int | float)
+
+
 def _plain(value: Any) -> Any:  # noqa: ANN401 - what JSON knows
     """What an .h5ad can hold: names without a slash, no empty list, no None."""
     if isinstance(value, Mapping):
         return {str(key).replace("/", "|"): _plain(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple) and value and not any(isinstance(item, str) for item in value):
+    if isinstance(value, list | tuple) and _numeric(value):
         return np.asarray(value)
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))

@@ -185,7 +185,13 @@ def size_facts(sample: Sample) -> SizeFacts:
     )
 
 
-def gap_um(a: SizeFacts, b: SizeFacts) -> float:
-    """How far apart two sizes see a corner of the array in the image, at most."""
+def contradiction(a: SizeFacts, b: SizeFacts) -> str:
+    """Why bins of two sizes cannot be of one run; "" if they can."""
+    sizes = f"{a.unit_um:g} and {b.unit_um:g} um"
+    if a.gene_ids != b.gene_ids:
+        return f"the {sizes} matrices list different genes; they are of two runs"
     corners = np.argwhere(np.ones((2, 2), bool)) * min(a.side_um, b.side_um)
-    return float(np.hypot(*(a.to_um(corners) - b.to_um(corners)).T).max())
+    gap = float(np.hypot(*(a.to_um(corners) - b.to_um(corners)).T).max())
+    if gap > min(a.unit_um, b.unit_um):
+        return f"the {sizes} bins of one place lie {gap:.1f} um apart in the image; they are of two runs"
+    return ""

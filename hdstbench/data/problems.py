@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hdstbench.data.facts import CountFacts, GridFacts, SizeFacts, gap_um
+from hdstbench.data.facts import CountFacts, GridFacts, SizeFacts, contradiction
 from hdstbench.data.levels import BASE_UM
 from hdstbench.data.picture import ImageFacts
 from hdstbench.data.registration import Scan, advice
@@ -87,16 +87,5 @@ def of_scan(scan: Scan, applied_um: tuple[float, ...]) -> list[Problem]:
 
 def of_sizes(sizes: Sequence[SizeFacts]) -> list[Problem]:
     """Bins of different sizes that do not belong together."""
-    return [problem for other in sizes[1:] for problem in _of_two(sizes[0], other)]
-
-
-def _of_two(a: SizeFacts, b: SizeFacts) -> list[Problem]:
-    found, sizes = [], f"{a.unit_um:g} and {b.unit_um:g} um"
-    if a.gene_ids != b.gene_ids:
-        text = f"the {sizes} matrices list different genes; they are of two runs"
-        found.append(Problem(text, stops=True))
-    gap = gap_um(a, b)
-    if gap > min(a.unit_um, b.unit_um):
-        text = f"the {sizes} bins of one place lie {gap:.1f} um apart in the image; they are of two runs"
-        found.append(Problem(text, stops=gap > BASE_UM))
-    return found
+    texts = [contradiction(sizes[0], other) for other in sizes[1:]]
+    return [Problem(text, stops=True) for text in texts if text]

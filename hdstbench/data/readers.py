@@ -4,12 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from hdstbench.data import adata, hestbench, spaceranger, st
 from hdstbench.data.card import Dataset, SampleCard
 from hdstbench.data.crop import note_of
-from hdstbench.data.levels import BASE_UM, Resolution, to_image_um
+from hdstbench.data.facts import contradiction, size_facts
+from hdstbench.data.levels import BASE_UM, Resolution
 from hdstbench.data.sample import Sample
 from hdstbench.errors import DataError, MissingError
 
@@ -85,12 +84,8 @@ def _read_hd(dataset: Dataset, sample: SampleCard, res: Resolution) -> Pair:
     if res.bin_um == BASE_UM:
         return base, base
     own = spaceranger.read_spaceranger(path, res.bin_um, image, sample.id, shift_um=sample.shift_um)
-    if own.counts.genes.ids != base.counts.genes.ids:
-        msg = f"{path}: the {BASE_UM} and {res.bin_um} um matrices list different genes; they are of two runs"
-        raise DataError(msg)
-    ends = np.array([[0.0, 0.0], [1000.0, 1000.0]])
-    if np.abs(to_image_um(own)(ends) - to_image_um(base)(ends)).max() > BASE_UM:
-        msg = f"{path}: the {BASE_UM} and {res.bin_um} um bins lie at different places; they are of two runs"
+    if problem := contradiction(size_facts(base), size_facts(own)):
+        msg = f"{path}: {problem}"
         raise DataError(msg)
     return own, base
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -117,20 +117,20 @@ def check_run(
     source = report.attempt(lambda: run.source_um(BASE_UM)) if run else None
     if run is None or source is None:
         return report
-    bare = report.attempt(lambda: read_spaceranger(path, BASE_UM, None, name))
-    bare = bare or report.attempt(lambda: read_spaceranger(path, source, None, name))
-    _check_sizes(report, run, bare, resolutions)
+    report.lines.append(("bins", _sizes(run)))
     if image is None:
         report.problems.append(no_image)
     else:
         _check_image(report, image)
-        if report.image and bare:
-            report.sample = report.attempt(
-                lambda: read_spaceranger(path, BASE_UM, image, name, shift_um=shift_um)
-            )
-            if report.sample and hires_of(run, run.bins[source]) is None:
-                report.problems.append(NO_HIRES)
-    found = report.sample or bare
+    read = partial(read_spaceranger, path, name=name, shift_um=shift_um)
+    if report.image:
+        report.sample = report.attempt(lambda: read(bin_um=BASE_UM, image=image))
+    shown = image if report.sample else None
+    found = report.sample or report.attempt(lambda: read(bin_um=BASE_UM, image=None))
+    found = found or report.attempt(lambda: read(bin_um=source, image=None))
+    _check_sizes(report, run, found, lambda um: size_facts(read(bin_um=um, image=shown)), resolutions)
+    if report.sample and hires_of(run, run.bins[source]) is None:
+        report.problems.append(NO_HIRES)
     if found:
         software = found.counts.software.removeprefix("spaceranger-") or "does not say"
         report.lines.insert(0, ("Space Ranger", software))
@@ -183,26 +183,28 @@ def _missing(dataset: Dataset, card: SampleCard) -> str:
     return f"no file of {card.id} is in {dataset.root}; get them with {how or 'the card'}"
 
 
-def _check_sizes(
-    report: SampleReport, run: Run, bare: Sample | None, resolutions: Sequence[Resolution]
-) -> None:
-    """Read bins of every size that is unpacked or wanted; they have to lie on each other."""
+def _sizes(run: Run) -> str:
     sizes = ", ".join(str(um) for um in sorted(run.bins))
     packed = "; finer ones stay packed until they are asked for"
-    packed = packed if run.archives and not run.gives(FINEST_UM) else ""
-    report.lines.append(("bins", f"{sizes} um{packed}"))
+    return f"{sizes} um{packed if run.archives and not run.gives(FINEST_UM) else ''}"
+
+
+def _check_sizes(
+    report: SampleReport,
+    run: Run,
+    base: Sample | None,
+    read: Callable[[int], SizeFacts],
+    resolutions: Sequence[Resolution],
+) -> None:
+    """Read bins of every size that is unpacked or wanted; they have to lie on each other."""
     wanted = {res.bin_um for res in resolutions if res.bin_um}
-    facts = [size_facts(bare)] if bare else []
+    facts = [size_facts(base)] if base else []
     to_read = {um for um in wanted if run.gives(um) or not run.archives}
     for um in sorted({*run.bins, *to_read} - {BASE_UM}):
         needed = um in wanted or run.source_um(BASE_UM) == um
-        found = report.attempt(lambda um=um: _size(run.path, um, report.id), stops=needed)  # type: ignore[misc]
+        found = report.attempt(partial(read, um), stops=needed)
         facts += [found] if found else []
     report.problems += of_sizes(facts)
-
-
-def _size(path: Path, bin_um: int, name: str) -> SizeFacts:
-    return size_facts(read_spaceranger(path, bin_um, None, name))
 
 
 def _check_image(report: SampleReport, path: Path) -> None:
