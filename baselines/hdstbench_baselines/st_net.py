@@ -18,7 +18,8 @@ from hdstbench.protocol.slide import Slide
 from hdstbench.rng import stream
 from hdstbench.torchkit.batch import SYMMETRIES, Batch, BatchLabels, to_tensor, turn, unit_batches
 from hdstbench.torchkit.encoders import Encoder, make_encoder
-from hdstbench.torchkit.trainer import Optimiser, TorchModel, Training
+from hdstbench.torchkit.trainer import TUNED, Optimiser, TorchModel, Training
+from hdstbench_baselines.official import Official, Tensors
 
 STATISTICS_UNITS = 384
 """Training patches for the channel statistics: 12 batches of 32, as in the authors' code."""
@@ -59,6 +60,29 @@ class STNetwork(nn.Module):
         return out
 
 
+OFFICIAL = Official(
+    model="ST-Net",
+    mark=r"features\.conv0\.weight",
+    rules=((r"features\.(.*)", r"encoder.net.features.\1"), (r"classifier\.(.*)", r"head.\1")),
+    constant=("encoder.mean", "encoder.std"),
+    anew=(r"head\..*",),
+)
+
+
+def load_official(state_dict: Tensors) -> STNetwork:
+    """Make the network of an official checkpoint, for as many genes as it has.
+
+    Its input is standardised by the statistics of the training patches, which the checkpoint does not
+    hold: set them with `net.encoder.standardise`.
+
+    Raises:
+        DataError: If a tensor is missing, extra or of another shape.
+    """
+    net = STNetwork(make_encoder("densenet121", None), len(state_dict["classifier.bias"]))
+    OFFICIAL.load(net, state_dict)
+    return net.eval()
+
+
 class STNet(TorchModel):
     """Regress each unit from the patch around it, units being independent."""
 
@@ -75,9 +99,8 @@ class STNet(TorchModel):
 
     def prepare(self, train: Sequence[Slide], val: Sequence[Slide]) -> None:
         """Start the head at the mean target; standardise channels as in the training slides."""
-        mean = np.concatenate([s.need_labels().target() for s in train]).mean(axis=0)
         with torch.no_grad():
-            self.net.head.bias.copy_(torch.from_numpy(mean))
+            self.net.head.bias.copy_(self.training_mean(train))
         share = -(-STATISTICS_UNITS // len(train))
         pixels = torch.cat([self._some(slide, share) for slide in train]).float() / 255
         self.net.encoder.standardise(pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3)))
@@ -118,6 +141,7 @@ PLUGIN = ModelPlugin(
     context="unit",
     recipes={
         "official": STNetConfig(),
+        "tuned": STNetConfig(rates=TUNED),
         "common": STNetConfig(
             batch_size=256, learning_rate=1e-4, weight_decay=1e-4, schedule="cosine", patience=10
         ),

@@ -33,7 +33,10 @@ class RunContext:
         precision: "fp32" or "bf16".
         scratch: An empty folder of this cell.
         cache: A folder shared by all cells, for what depends on pixels and weights alone.
-        weights: File of the encoder's weights; None means to start from random ones.
+        weights: File that the model starts from: its encoder's weights, or the authors' checkpoint of
+            the whole model if it takes one; None means to start from random ones.
+        encoder_weights: The encoder's own weights where `weights` is a file that the user named, since
+            that may be a checkpoint; None if they are not there.
         report: Call it to show progress.
     """
 
@@ -43,6 +46,7 @@ class RunContext:
     device: str = "cpu"
     precision: Literal["fp32", "bf16"] = "fp32"
     weights: Path | None = None
+    encoder_weights: Path | None = None
     report: Callable[[Progress], None] = lambda _: None
 
 
@@ -68,7 +72,7 @@ class ModelPlugin(Generic[C]):
         context: What a prediction may depend on.
         recipes: Complete frozen configurations by name. A field `encoder` names the image encoder
             and lets `--encoder` replace it; a field `weights` ("pretrained" or "none") says whether
-            it starts from weights.
+            it starts from weights; a model without an encoder has it if it takes a checkpoint.
         build: Makes a model from a configuration.
         paper: Where the model is from.
         licence: Licence of the authors' code.

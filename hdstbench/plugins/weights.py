@@ -33,7 +33,7 @@ def find_weights(encoder: str, wanted: str) -> Weights:
     """Find the weights of an encoder.
 
     Args:
-        encoder: Name of the encoder.
+        encoder: Name of the encoder; empty for a model without one.
         wanted: "pretrained", "none", or the path of a file.
 
     Raises:
@@ -47,6 +47,9 @@ def find_weights(encoder: str, wanted: str) -> Weights:
             msg = f"--weights {path}: no such file"
             raise MissingError(msg)
         return Weights(path, _sha256(path))
+    if not encoder:
+        msg = "this model has no image encoder; give --weights FILE, the authors' checkpoint, or none"
+        raise MissingError(msg)
     if encoder == OFFLINE:
         return _packaged()
     folder = cache_root() / "weights"

@@ -46,7 +46,8 @@ class Cell:
     Attributes:
         config: The plugin's configuration; None for an oracle.
         folders: Prepared folder of every slide of the split.
-        weights: File of the encoder's weights, if any.
+        weights: File that the model starts from, if any.
+        encoder_weights: The encoder's own weights where `weights` may be a checkpoint.
         folder: Where the cell's files go.
         cache: Folder for features, shared by all cells.
         record: What is known of the record before the cell runs.
@@ -60,6 +61,7 @@ class Cell:
     folder: Path
     cache: Path
     record: Record
+    encoder_weights: Path | None = None
 
     @property
     def name(self) -> str:
@@ -147,6 +149,7 @@ def _fit(
         scratch=part / "scratch",
         cache=cell.cache,
         weights=cell.weights,
+        encoder_weights=cell.encoder_weights,
         report=report,
     )
     model = load_model(cell.record.model).build(cell.config)

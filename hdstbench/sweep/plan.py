@@ -114,6 +114,7 @@ def _cell(job: Job, setting: Setting, folders: Mapping[str, Path], options: Opti
         split=job.split,
         folders=dict(folders),
         weights=setting.weights.path,
+        encoder_weights=setting.encoder_weights.path,
         folder=Path(options.output) / job.task.dataset / job.task.resolution / setting.name / name,
         cache=cache_root() / "features",
         record=record,

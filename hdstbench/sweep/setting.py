@@ -23,6 +23,7 @@ class Setting:
         config: The plugin's configuration; None for an oracle.
         source: Hash of the code that brings it.
         origin: Distribution and version that bring it.
+        encoder_weights: The encoder's own weights where the user named a file.
         flags: What tables have to say about it.
     """
 
@@ -33,18 +34,22 @@ class Setting:
     weights: Weights
     source: str
     origin: str
+    encoder_weights: Weights = NONE
     flags: tuple[str, ...] = ()
 
     @property
     def encoder(self) -> str:
         """Image encoder and weights as shown; empty without one."""
         name = getattr(self.config, "encoder", "")
-        return f"{name} ({self.weights.label})" if name else ""
+        if not name:
+            return f"none (checkpoint {self.weights.label})" if self.weights.path else ""
+        return f"{name} ({self.weights.label})"
 
     def key(self) -> list[object]:
         """What of it changes predictions."""
         values = {} if self.config is None else dataclasses.asdict(self.config)
-        return [self.name, self.origin, self.source, self.recipe, values, self.weights.sha256]
+        files = [self.weights.sha256, self.encoder_weights.sha256]
+        return [self.name, self.origin, self.source, self.recipe, values, *files]
 
 
 def oracle(recipe: str) -> Setting:
@@ -74,17 +79,20 @@ def _set(plugin: AnyPlugin, recipe: str, options: Options) -> Setting:
     if recipe not in plugin.recipes:
         msg = f"model {plugin.name} has no recipe {recipe!r}; it has {', '.join(plugin.recipes)}"
         raise MissingError(msg)
-    config, weights, flags = plugin.recipes[recipe], NONE, []
+    config, weights, own, flags = plugin.recipes[recipe], NONE, NONE, []
     if not hasattr(config, "__dataclass_fields__"):
         kind = type(config).__name__
         msg = f"recipe {recipe!r} of model {plugin.name} is a {kind}, wanted a frozen dataclass"
         raise DataError(msg)
-    if hasattr(config, "encoder"):
-        if options.encoder:
-            config = dataclasses.replace(config, encoder=options.encoder)
-            flags.append("other-encoder")
-        weights = find_weights(config.encoder, options.weights or config.weights)
-        if weights is NONE:
+    encoder = getattr(config, "encoder", "")
+    if encoder and options.encoder:
+        config, encoder = dataclasses.replace(config, encoder=options.encoder), options.encoder
+        flags.append("other-encoder")
+    if hasattr(config, "weights"):
+        weights = find_weights(encoder, options.weights or config.weights)
+        if options.weights and weights.path and encoder:
+            own = _own_weights(encoder)
+        if weights is NONE and encoder:
             flags.append("random-weights")
     return Setting(
         name=plugin.name,
@@ -94,5 +102,14 @@ def _set(plugin: AnyPlugin, recipe: str, options: Options) -> Setting:
         weights=weights,
         source=source_hash(plugin.name),
         origin=origin(found()[plugin.name]),
+        encoder_weights=own,
         flags=tuple(flags),
     )
+
+
+def _own_weights(encoder: str) -> Weights:
+    """An encoder's pretrained weights, if they are there."""
+    try:
+        return find_weights(encoder, "pretrained")
+    except MissingError:
+        return NONE

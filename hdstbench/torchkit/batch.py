@@ -31,10 +31,14 @@ class Batch:
 
 @dataclass(slots=True, kw_only=True)
 class BatchLabels:
-    """Targets of a batch: of its units [B, G], and of coarser levels with a mask of valid rows."""
+    """Targets of a batch: of its units [B, G], and of coarser levels with a mask of valid rows.
+
+    `counts` [B, G] are raw counts, for models with a count likelihood.
+    """
 
     target: Tensor
     coarse: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    counts: Tensor | None = None
 
 
 def to_tensor(patches: Pixels, device: str, size: int = 0) -> Tensor:

@@ -18,10 +18,13 @@ from hdstbench.plugins.plugin import Model, Progress, RunContext
 from hdstbench.protocol.slide import Slide
 from hdstbench.rng import seed_of, stream
 from hdstbench.torchkit.batch import Batch, BatchLabels
+from hdstbench.torchkit.schedule import Schedule, rate_factor
+from hdstbench.torchkit.space import TASK, SpaceName, make_space
 
 REPORT_S = 0.3
+TUNED = (1 / 3, 1.0, 3.0)
+"""Multiples of the rate that a `tuned` recipe tries."""
 Optimiser = Literal["sgd", "adam", "adamw"]
-Schedule = Literal["constant", "cosine"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +35,10 @@ class Training:
         epochs: At most so many passes over the training units.
         epoch_units: Units that one pass takes at most, shared among slides; 0 for all.
         patience: Epochs without a better validation error before training stops; 0 for never.
-        schedule: Rate over the units seen; cosine falls to 1 % of the start after all epochs.
+        schedule: Rate over the units seen (`hdstbench.torchkit.schedule`).
+        rates: Multiples of the rate to try, each with all epochs; the best validation error decides.
+            Without validation units the rate stays as it is.
+        space: What the network is trained on; predictions are mapped back to the task's target.
     """
 
     epochs: int
@@ -44,6 +50,8 @@ class Training:
     schedule: Schedule = "constant"
     epoch_units: int = 0
     patience: int = 0
+    rates: tuple[float, ...] = ()
+    space: SpaceName = "task"
 
 
 class TorchModel(Model, ABC):
@@ -58,6 +66,7 @@ class TorchModel(Model, ABC):
     def __init__(self, config: Training) -> None:
         self.training = config
         self.context: RunContext | None = None
+        self.space = TASK
 
     @abstractmethod
     def build(self, genes: int) -> nn.Module:
@@ -83,8 +92,13 @@ class TorchModel(Model, ABC):
 
     def labels(self, batch: Batch) -> BatchLabels:
         """Hook: targets of a batch; a model of several levels adds theirs."""
-        target = batch.slide.need_labels().target(batch.index)
-        return BatchLabels(target=torch.from_numpy(np.array(target)).to(self.device))
+        target = self.space.inward(batch.slide.need_labels().target(batch.index))
+        return BatchLabels(target=torch.from_numpy(target).to(self.device))
+
+    def training_mean(self, train: Sequence[Slide]) -> Tensor:
+        """Mean of what is trained on over the training units, float32 [G]."""
+        mean = np.concatenate([s.need_labels().target() for s in train]).mean(axis=0)
+        return torch.from_numpy(self.space.inward(mean))
 
     @property
     def device(self) -> str:
@@ -98,13 +112,23 @@ class TorchModel(Model, ABC):
 
     @override
     def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
-        self.context = context
-        torch.manual_seed(seed_of("fit", context.seed))
-        self.net = self.build(len(train[0].genes)).to(context.device)
-        self.prepare(train, val)
-        trained = [p for p in self.net.parameters() if p.requires_grad]
-        loop = _Loop(self, trained, train, val)
-        loop.run()
+        self.context, self.space = context, make_space(self.training.space, train)
+        rates = self.training.rates if val and self.training.rates else (1.0,)
+        best: tuple[float, nn.Module] | None = None
+        for number, rate in enumerate(rates):
+            torch.manual_seed(seed_of("fit", context.seed))
+            self.net = self.build(len(train[0].genes)).to(context.device)
+            self.prepare(train, val)
+            try:
+                error = _Loop(self, train, val, _Trial(rate, number, len(rates))).run()
+            except DivergedError:
+                if best is None and number + 1 == len(rates):
+                    raise
+                continue
+            if best is None or error < best[0]:
+                best = (error, self.net)
+        assert best is not None
+        self.net = best[1]
         self.finish(train)
 
     @override
@@ -116,7 +140,7 @@ class TorchModel(Model, ABC):
                 with self.autocast():
                     predicted = self.infer(batch)
                 out[batch.index] = predicted.float().cpu().numpy()
-        return out
+        return self.space.outward(out)
 
     def autocast(self) -> torch.autocast:
         """The precision that was asked for."""
@@ -130,26 +154,40 @@ class TorchModel(Model, ABC):
         return self.context
 
 
+class DivergedError(ValueError):
+    """The loss or the validation error is not finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """One rate, as a multiple of the configured one, of those that are tried."""
+
+    rate: float
+    number: int
+    of: int
+
+
 class _Loop:
     """State of one training run."""
 
     def __init__(
-        self, model: TorchModel, trained: list[nn.Parameter], train: Sequence[Slide], val: Sequence[Slide]
+        self, model: TorchModel, train: Sequence[Slide], val: Sequence[Slide], trial: _Trial
     ) -> None:
         self.model, self.config, self.context = model, model.training, model._context()
-        self.train, self.val = train, val
-        self.optimiser = _optimiser(self.config, trained)
+        self.train, self.val, self.trial = train, val, trial
+        self.optimiser = _optimiser(self.config, [p for p in model.net.parameters() if p.requires_grad])
         self.planned = self.config.epochs * sum(map(self._units, train))
         self.seen, self.told = 0, 0.0
 
-    def run(self) -> None:
+    def run(self) -> float:
+        """Train; the net then has the weights of the best epoch, whose validation error is returned."""
         best, best_state, since = math.inf, copy.deepcopy(self.model.net.state_dict()), 0
         for epoch in range(self.config.epochs):
             self._epoch(epoch)
             error = self._validate()
             if not math.isfinite(error):
                 msg = f"the validation error is {error} after epoch {epoch + 1}; lower the learning rate"
-                raise ValueError(msg)
+                raise DivergedError(msg)
             if error < best or not self.val:
                 best, best_state, since = error, copy.deepcopy(self.model.net.state_dict()), 0
             else:
@@ -157,6 +195,7 @@ class _Loop:
             if self.config.patience and since >= self.config.patience:
                 break
         self.model.net.load_state_dict(best_state)
+        return best
 
     def _epoch(self, epoch: int) -> None:
         self.model.net.train()
@@ -179,7 +218,7 @@ class _Loop:
         return min(len(slide), math.ceil(share)) if self.config.epoch_units else len(slide)
 
     def _one_step(self, batch: Batch, epoch: int) -> Tensor:
-        rate = self.config.learning_rate * self._factor()
+        rate = self.config.learning_rate * self.trial.rate * self._factor()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         with self.model.autocast():
@@ -197,16 +236,16 @@ class _Loop:
         self.told, value = time.monotonic(), float(loss.detach())
         if not math.isfinite(value):
             msg = f"the training loss is {value} in epoch {epoch + 1}; lower the learning rate"
-            raise ValueError(msg)
-        self.context.report(Progress(share=self._share(), stage=f"epoch {epoch + 1}", loss=value))
+            raise DivergedError(msg)
+        share = (self.trial.number + self._share()) / self.trial.of
+        self.context.report(Progress(share=share, stage=f"epoch {epoch + 1}", loss=value))
 
     def _share(self) -> float:
         return min(self.seen / max(self.planned, 1), 1.0)
 
     def _factor(self) -> float:
-        if self.config.schedule == "constant":
-            return 1.0
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self._share()))
+        c = self.config
+        return rate_factor(c.schedule, self.seen, self.planned // c.epochs, c.epochs, c.batch_size)
 
     def _validate(self) -> float:
         if not self.val:

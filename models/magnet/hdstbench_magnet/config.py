@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from hdstbench.torchkit.trainer import Optimiser, Schedule, Training
+from hdstbench.torchkit.schedule import Schedule
+from hdstbench.torchkit.trainer import Optimiser, Training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,8 +58,7 @@ class MagNet(TorchModel):
 
     def prepare(self, train: Sequence[Slide], val: Sequence[Slide]) -> None:
         """Let the heads start at the training mean."""
-        mean = np.concatenate([s.need_labels().target() for s in train]).mean(axis=0)
-        self.net.body.set_start(torch.from_numpy(mean))
+        self.net.body.set_start(self.training_mean(train))
 
     def batches(self, slide: Slide, rng: np.random.Generator | None) -> Iterator[Batch]:
         """Cut a slide into whole blocks, so that a graph never crosses a batch's border."""
@@ -77,7 +76,7 @@ class MagNet(TorchModel):
         for name in self.levels[1:]:
             target, valid = batch.slide.need_labels().coarse(name)
             rows = batch.inputs[f"{name}/rows"].cpu().numpy()
-            pair = (torch.from_numpy(target[rows]), torch.from_numpy(valid[rows]))
+            pair = (torch.from_numpy(self.space.inward(target[rows])), torch.from_numpy(valid[rows]))
             labels.coarse[name] = (pair[0].to(self.device), pair[1].to(self.device))
         return labels
 

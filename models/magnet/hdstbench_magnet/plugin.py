@@ -2,6 +2,7 @@
 
 from hdstbench.plugins.plugin import ModelPlugin
 from hdstbench.plugins.weights import OFFLINE
+from hdstbench.torchkit.trainer import TUNED
 from hdstbench_magnet.config import MagNetConfig
 from hdstbench_magnet.model import MagNet
 
@@ -11,6 +12,7 @@ PLUGIN = ModelPlugin(
     context="block",
     recipes={
         "official": MagNetConfig(),
+        "tuned": MagNetConfig(rates=TUNED),
         "common": MagNetConfig(),
         "quick": MagNetConfig(
             encoder=OFFLINE,

@@ -1,0 +1,101 @@
+"""Read the checkpoints that authors published: their tensors under our names, none missing, none extra."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hdstbench.errors import DataError
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Official:
+    """How the names of one model's official state dict become ours.
+
+    Attributes:
+        model: Named in messages.
+        mark: An official name (regular expression) that every checkpoint of the model has and no
+            encoder's weights file does.
+        rules: Pairs of a regular expression for a whole official name and its replacement by ours; the
+            first that matches counts, a name without one stays.
+        unused: Official names (regular expressions) that no output depends on and we do not have.
+        anew: Our names (regular expressions) of tensors whose shape follows the panel; a run starts
+            them anew, since a checkpoint was made for other genes.
+        tables: Our names (regular expressions) of tables with a row a position; a run takes as many
+            rows as both have.
+        constant: Our names of tensors that the authors keep outside their state dict.
+    """
+
+    model: str
+    mark: str
+    rules: tuple[tuple[str, str], ...]
+    unused: tuple[str, ...] = ()
+    anew: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    constant: tuple[str, ...] = ()
+
+    def knows(self, tensors: Tensors) -> bool:
+        """Whether these tensors are a checkpoint of the model."""
+        return any(re.fullmatch(self.mark, name) for name in tensors)
+
+    def rename(self, tensors: Tensors) -> dict[str, Tensor]:
+        """Tensors under our names, without the unused ones."""
+        kept = {name: value for name, value in tensors.items() if not _any(self.unused, name)}
+        return {self._ours(name): value for name, value in kept.items()}
+
+    def load(self, net: nn.Module, tensors: Tensors) -> None:
+        """Load a whole state dict.
+
+        Raises:
+            DataError: If a tensor is missing, extra or of another shape.
+        """
+        self._check(net, self.rename(tensors), ())
+        net.load_state_dict(self.rename(tensors), strict=False)
+
+    def start(self, net: nn.Module, tensors: Tensors) -> None:
+        """Let a network of a run start from a checkpoint; what follows the panel stays as it is.
+
+        Raises:
+            DataError: If anything else is missing, extra or of another shape.
+        """
+        ours, own = self.rename(tensors), net.state_dict()
+        for name in [name for name in ours if _any(self.anew, name)]:
+            del ours[name]
+        self._check(net, ours, (*self.anew, *self.tables))
+        with torch.no_grad():
+            for name, value in ours.items():
+                rows = min(len(value), len(own[name])) if value.ndim else None
+                own[name][:rows].copy_(value[:rows]) if rows is not None else own[name].copy_(value)
+
+    def _ours(self, name: str) -> str:
+        for official, ours in self.rules:
+            if re.fullmatch(official, name):
+                return re.sub(official, ours, name)
+        return name
+
+    def _check(self, net: nn.Module, tensors: Tensors, loose: tuple[str, ...]) -> None:
+        own = net.state_dict()
+        own = {name: value for name, value in own.items() if name not in self.constant}
+        missing = [name for name in own if name not in tensors and not _any(loose, name)]
+        extra = [name for name in tensors if name not in own]
+        other = [
+            f"{name} {tuple(value.shape)}, wanted {tuple(own[name].shape)}"
+            for name, value in tensors.items()
+            if name in own and value.shape != own[name].shape and not _any(loose, name)
+        ]
+        if missing or extra or other:
+            example = (missing + extra + other)[0]
+            msg = (
+                f"this is no {self.model} checkpoint of the wanted size: {len(missing)} tensors missing, "
+                f"{len(extra)} unknown, {len(other)} of another shape, such as {example}; choose a recipe of "
+                "its size"
+            )
+            raise DataError(msg)
+
+
+def _any(patterns: tuple[str, ...], name: str) -> bool:
+    return any(re.fullmatch(pattern, name) for pattern in patterns)

@@ -1,0 +1,47 @@
+"""Windows: the sets of units that HisToGene and Hist2ST look at together, the same at every call.
+
+At bin resolutions a window is a sampling block. Native spots are blocks of one; there a window is an
+aligned tile of the array. Which units a window holds follows from array positions alone.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hdstbench.arrays import IntArray
+from hdstbench.protocol.slide import Slide
+
+TILE = 16
+"""Rows and columns of a window of native spots: 256 places, as many as a block of 8 um bins has."""
+
+
+def window_of(slide: Slide) -> IntArray:
+    """Number of the window that each unit of a view lies in, [N]."""
+    whole = slide.whole().block_of
+    if len(np.unique(whole)) < len(whole):
+        return slide.block_of
+    _, number = np.unique(slide.grid // TILE, axis=0, return_inverse=True)
+    return number.reshape(-1)
+
+
+def windows(slide: Slide) -> list[IntArray]:
+    """Units of each window of a view in array order; together all units, once."""
+    number = window_of(slide)
+    order = np.lexsort((slide.grid[:, 1], slide.grid[:, 0], number))
+    return np.split(order, np.flatnonzero(np.diff(number[order])) + 1) if len(order) else []
+
+
+def whole_windows(slide: Slide) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
+    """Windows of all prepared units that hold units of a view.
+
+    Yields:
+        Units of `slide.whole()` in the window [n]; places in the window whose unit is in the view [m];
+        and those units of the view [m].
+    """
+    mine = slide.rows("unit")
+    order = np.argsort(mine, kind="stable")
+    for members in windows(slide.whole()):
+        place = np.searchsorted(mine[order], members)
+        found = np.flatnonzero(np.append(mine[order], -1)[place] == members)
+        if len(found):
+            yield members, found, order[place[found]]
