@@ -52,7 +52,7 @@ def load_reference(model: str) -> Reference:
     return Reference(tensors, facts)
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> Any:  # noqa: ANN401 - JSON
     try:
         return json.loads(text)
     except ValueError:
