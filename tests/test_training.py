@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from helpers import Planted
 
-from hdstbench.plugins.plugin import RunContext
+from hdstbench.plugins.plugin import Model, RunContext
 from hdstbench.plugins.registry import found, load_model
 from hdstbench.protocol.slide import Slide
 from hdstbench.torchkit.batch import block_batches, unit_batches
-from hdstbench.torchkit.trainer import Training, _Loop
+from hdstbench.torchkit.trainer import TUNED, TorchModel, Training, _Loop
 
 TRAINED = [name for name in sorted(found()) if isinstance(load_model(name).recipes["common"], Training)]
 
@@ -91,3 +91,44 @@ def test_common_is_one_setting_for_all_trained_models() -> None:
 
     assert len(settings) >= 2
     assert all(values == settings[TRAINED[0]] for values in settings.values()), settings
+
+
+def _rates(model: Model) -> list[float]:
+    assert isinstance(model, TorchModel)
+    return [float(p.detach().abs().mean()) for p in model.net.parameters()]
+
+
+def test_tuned_keeps_the_rate_that_validates_best(planted: list[Planted], tmp_path: Path) -> None:
+    """A rate that hardly moves and one that diverges are tried beside a good one, which is kept."""
+    plugin = load_model("st-net")
+    tiny = replace(plugin.recipes["tiny"], patience=0)
+    train, val = [planted[0].slide], [planted[1].slide]
+    models = []
+    for number, rates in enumerate([(1e-6, 1.0, 1e12), (1.0,)]):
+        (tmp_path / str(number)).mkdir()
+        model = plugin.build(replace(tiny, rates=rates))
+        model.fit(train, val, _context(tmp_path / str(number)))
+        models.append(model)
+
+    assert _rates(models[0]) == _rates(models[1])
+
+
+def test_rates_are_not_tried_without_validation_units(planted: list[Planted], tmp_path: Path) -> None:
+    plugin, steps = load_model("st-net"), []
+    config = replace(plugin.recipes["tiny"], rates=(1e-6, 1.0), epochs=1)
+    context = replace(_context(tmp_path), report=steps.append)
+
+    plugin.build(config).fit([planted[0].slide.take(np.arange(64))], [], context)
+
+    assert steps[-1].share == 1.0
+    assert {s.stage for s in steps} == {"epoch 1"}
+
+
+@pytest.mark.parametrize("name", sorted(found()))
+def test_tuned_is_official_with_three_rates(name: str) -> None:
+    recipes = load_model(name).recipes
+
+    if isinstance(recipes["official"], Training):
+        assert recipes["tuned"] == replace(recipes["official"], rates=TUNED)
+    else:
+        assert recipes["tuned"] == recipes["official"]
