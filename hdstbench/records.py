@@ -38,6 +38,7 @@ class Record:
         peak_host_mb: Most memory that the worker held.
         peak_device_mb: Most memory on the accelerator.
         parameters: Trained and frozen numbers of the model; 0 if it does not say.
+        validation: Mean squared error on inner validation, as the model says; None if it does not.
         versions: Of the suite, the plugin and the libraries that compute.
     """
 
@@ -59,6 +60,7 @@ class Record:
     peak_host_mb: float = 0.0
     peak_device_mb: float = 0.0
     parameters: int = 0
+    validation: float | None = None
     plugin: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     commit: str = ""

@@ -53,8 +53,8 @@ def _required(field: dataclasses.Field[Any]) -> bool:
 
 def _convert(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401 - TOML values, type hints
     origin, args = get_origin(hint), get_args(hint)
-    if origin is types.UnionType:  # only `X | None` is used, and TOML has no None
-        return _convert(value, args[0], where)
+    if origin is types.UnionType:  # only `X | None` is used; TOML has no None, JSON has
+        return None if value is None else _convert(value, args[0], where)
     if origin is tuple and isinstance(value, list):
         return tuple(_convert(item, args[0], where) for item in value)
     if origin is dict and isinstance(value, dict):

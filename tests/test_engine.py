@@ -29,7 +29,7 @@ from hdstbench.records import SCORES
 from hdstbench.stats.blocks import residual_range, widest_blocks
 from hdstbench.stats.bootstrap import SlideMoments, interval, resampled_pcc
 from hdstbench.sweep.options import Options
-from hdstbench.sweep.oracle import attainable
+from hdstbench.sweep.oracle import ATTAINABLE, ask
 from hdstbench.sweep.plan import plan_job
 from hdstbench.sweep.score import score_fold
 
@@ -83,7 +83,7 @@ def _fold_numbers(cohort: Dataset) -> tuple[dict[str, float], dict[str, float]]:
     res = cohort.card.resolution("16um")
     folders = {s.id: prepare_slide(cohort, s, res) for s in cohort.card.samples}
     fold = open_fold(job.task, job.split, 0, folders)
-    best = attainable(fold)["SIM1"]
+    best = ask(ATTAINABLE, fold)["SIM1"]
     predictions = {
         "units": len(best),
         "panel": int(fold.panel.hash, 16) % 10_007,

@@ -288,7 +288,13 @@ HEAD = 'unit = "patient"\ntitle = "t"\n'
         (HEAD + '[[folds]]\ntest = ["a"]\ntrain = ["a", "b"]\n', "has a on both sides"),
         (HEAD + 'slides = ["a", "q"]\n[[folds]]\ntest = ["a"]\n', "unknown slide q"),
         (HEAD + '[[fold]]\ntest = ["a"]\n', "unknown key 'fold'; did you mean folds"),
-        ('title = "t"\n', "missing unit, folds"),
+        ('title = "t"\n', "missing unit"),
+        ('unit = "block"\ntitle = "t"\nparts = 1\n', "parts = 1 and 0 folds.*wants parts = 2 or more"),
+        (
+            'unit = "block"\ntitle = "t"\nparts = 2\n[[folds]]\ntest = ["a"]\n',
+            "2 and 1 folds with unit 'block'",
+        ),
+        (HEAD + 'parts = 2\n[[folds]]\ntest = ["a"]\n', "with unit 'patient'; .* any other no parts"),
         ("title = \n", "Invalid value"),
     ],
 )

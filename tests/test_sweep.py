@@ -44,7 +44,7 @@ def keys(cells: list[Cell]) -> set[str]:
     return {cell.record.key for cell in cells if cell.record.kind != "oracle"}
 
 
-def test_every_model_fold_and_seed_is_a_cell_and_the_oracle_comes_first(
+def test_every_model_fold_and_seed_is_a_cell_and_the_oracles_come_first(
     cohort: Dataset, folders: dict[str, Path]
 ) -> None:
     cells = plan(cohort, folders, models=("mean", "ridge"), seeds=(0, 1), folds=(0, 2))
@@ -53,7 +53,10 @@ def test_every_model_fold_and_seed_is_a_cell_and_the_oracle_comes_first(
     assert named == [
         (m, f, s)
         for f in (0, 2)
-        for m, s in [("attainable", 0), ("mean", 0), ("mean", 1), ("ridge", 0), ("ridge", 1)]
+        for m, s in [
+            *[("attainable", 0), ("slide-mean", 0), ("depth", 0)],
+            *[("mean", 0), ("mean", 1), ("ridge", 0), ("ridge", 1)],
+        ]
     ]
     assert len(keys(cells)) == 8
 
@@ -131,6 +134,7 @@ def test_a_cell_leaves_a_whole_record(ridge_cell: Cell) -> None:
     assert record.status == "ok"
     assert record.key == ridge_cell.record.key
     assert record.seconds["fit"] > 0
+    assert 0 < record.validation < 10
     assert record.peak_host_mb > 50
     assert names == {
         "record.json",
@@ -237,7 +241,7 @@ def test_rare_and_constant_genes_leave_the_panel() -> None:
     np.testing.assert_array_equal(scored_genes(measured), [True, False, False, True])
 
 
-def test_the_oracle_is_the_mean_of_the_target_over_poisson_counts(
+def test_what_is_attainable_is_the_mean_of_the_target_over_poisson_counts(
     folders: dict[str, Path], cohort: Dataset
 ) -> None:
     cell = plan(cohort, folders)[0]

@@ -20,16 +20,27 @@ class Attention(nn.Module):
         self.out = nn.Linear(heads * head_width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
         """Mix tokens, [B, N, D] -> [B, N, D].
 
         `mask` is added to the scores, or where it is bool, True marks what is looked at; it has to be
-        broadcastable to [B, heads, N, N].
+        broadcastable to [B, heads, N, N]. With `seen` [B, M, D] the tokens look at these instead of at
+        each other.
         """
-        q, k, v = rearrange(self.qkv(tokens), "b n (three h d) -> three b h n d", three=3, h=self.heads)
+        q, k, v = self._project(tokens) if seen is None else self._project_pair(tokens, seen)
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         out: Tensor = self.dropout(self.out(rearrange(mixed, "b h n d -> b n (h d)")))
         return out
+
+    def _project(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        return tuple(rearrange(self.qkv(tokens), "b n (i h d) -> i b h n d", i=3, h=self.heads))
+
+    def _project_pair(self, tokens: Tensor, seen: Tensor) -> tuple[Tensor, ...]:
+        width = len(self.qkv.weight) // 3
+        q = functional.linear(tokens, self.qkv.weight[:width])
+        kv = functional.linear(seen, self.qkv.weight[width:])
+        k, v = rearrange(kv, "b m (i h d) -> i b h m d", i=2, h=self.heads)
+        return rearrange(q, "b n (h d) -> b h n d", h=self.heads), k, v
 
 
 class FeedForward(nn.Module):
@@ -58,8 +69,9 @@ class TransformerBlock(nn.Module):
         self.feed_norm = nn.LayerNorm(width)
         self.feed = FeedForward(width, hidden, dropout)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mix and transform tokens, [B, N, D] -> [B, N, D]."""
-        tokens = tokens + self.attention(self.attention_norm(tokens), mask)
+    def forward(self, tokens: Tensor, mask: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
+        """Mix and transform tokens, [B, N, D] -> [B, N, D]; see `Attention`, `seen` is normalised too."""
+        other = None if seen is None else self.attention_norm(seen)
+        tokens = tokens + self.attention(self.attention_norm(tokens), mask, other)
         out: Tensor = tokens + self.feed(self.feed_norm(tokens))
         return out

@@ -7,9 +7,11 @@ aligned tile of the array. Which units a window holds follows from array positio
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 
 from hdstbench.arrays import IntArray
 from hdstbench.protocol.slide import Slide
+from hdstbench.torchkit.batch import Batch
 
 TILE = 16
 """Rows and columns of a window of native spots: 256 places, as many as a block of 8 um bins has."""
@@ -45,3 +47,25 @@ def whole_windows(slide: Slide) -> Iterator[tuple[IntArray, IntArray, IntArray]]
         found = np.flatnonzero(np.append(mine[order], -1)[place] == members)
         if len(found):
             yield members, found, order[place[found]]
+
+
+def window_batches(slide: Slide, rng: np.random.Generator | None) -> Iterator[tuple[Batch, Slide, IntArray]]:
+    """Cut a slide into windows, one a batch; in drawn order to train, and then of the view alone.
+
+    Without a generator, to predict, a window holds all prepared units, so that a prediction does not
+    depend on which of them are asked for.
+
+    Yields:
+        A batch, whose input "kept" [B] says where in the window its units stand; and the view and
+        the units of it that the window holds.
+    """
+    if rng is None:
+        for members, kept, mine in whole_windows(slide):
+            inputs = {"kept": torch.from_numpy(kept)}
+            yield Batch(slide=slide, index=mine, inputs=inputs), slide.whole(), members
+        return
+    parts = windows(slide)
+    for number in rng.permutation(len(parts)):
+        members = parts[number]
+        inputs = {"kept": torch.arange(len(members))}
+        yield Batch(slide=slide, index=members, inputs=inputs), slide, members

@@ -15,6 +15,7 @@ COMMANDS = {
     "run": "Train and score models, and write the table.",
     "ls": "List models, data sets, recipes.",
     "data": "Fetch, check, convert, import, export and simulate data.",
+    "check-model": "Try models on planted slides: do they keep the contract?",
     "leaderboard": "Write the tables of finished runs again.",
     "doctor": "Look at this installation and say what is missing.",
 }
@@ -37,7 +38,8 @@ class LazyGroup(click.Group):
             close = get_close_matches(cmd_name, COMMANDS) or list(COMMANDS)
             msg = f"no command {cmd_name!r}; did you mean {', '.join(close)}?"
             raise click.UsageError(msg)
-        command: click.Command = getattr(importlib.import_module(f"hdstbench.cli.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"hdstbench.cli.{name}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -40,11 +40,17 @@ def datasets() -> None:
 
 @ls.command()
 @click.argument("name")
-def model(name: str) -> None:
+@click.option("--card", is_flag=True, help="As a markdown page, like those under docs/models.")
+def model(name: str, *, card: bool) -> None:
     """Print what NAME says of itself and its recipes."""
     from hdstbench.plugins.registry import load_model  # noqa: PLC0415
 
     plugin = load_model(name)
+    if card:
+        from hdstbench.report.modelcard import model_card  # noqa: PLC0415
+
+        click.echo(model_card(plugin), nl=False)
+        return
     click.echo(f"{plugin.name} ({plugin.kind}; a prediction depends on its {plugin.context})")
     click.echo(f"paper: {plugin.paper}\nlicence of the authors' code: {plugin.licence}\n{plugin.notes}")
     for recipe, config in plugin.recipes.items():

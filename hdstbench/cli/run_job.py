@@ -22,7 +22,7 @@ from hdstbench.sweep.device import choose_device
 from hdstbench.sweep.local import run_cells
 from hdstbench.sweep.options import Options, resolve, worker_count
 from hdstbench.sweep.plan import Job, plan_cells, plan_job
-from hdstbench.sweep.setting import set_models
+from hdstbench.sweep.setting import Setting, set_models, settings_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +48,31 @@ def execute(
         view.say(f"options from {used}")
     models = model_names(options.models)
     jobs = plan_jobs(options)
-    settings = {job.recipe: set_models(models, job.recipe, options) for job in jobs}
+    asked = {job.recipe: set_models(models, job.recipe, options) for job in jobs}
+    settings = {job.stem: _fitting(job, asked[job.recipe], options, view) for job in jobs}
     device = choose_device(options.device)
     if dry_run:
         for job in jobs:
-            view.dry(job, models, options)
+            view.dry(job, [setting.name for setting in settings[job.stem]], options)
         return True
     _need_output(Path(options.output))
     planned = []
     for job in jobs:
         folders = have_slides(job, options, view, yes=yes)
-        planned.append(Planned(job, folders, plan_cells(job, settings[job.recipe], folders, options, device)))
+        planned.append(Planned(job, folders, plan_cells(job, settings[job.stem], folders, options, device)))
     whole = _run(planned, options, device, view, fail_fast=fail_fast)
     for one in planned:
         _write_tables(one, options, view)
     return whole
+
+
+def _fitting(job: Job, settings: Sequence[Setting], options: Options, view: View) -> list[Setting]:
+    """The settings that can run on a job's split; tells which cannot."""
+    kept, out = settings_for(job.split, settings, options.models)
+    if out:
+        names = ", ".join(out)
+        view.say(f"{job.stem}: without {names}, as split {job.split.name} trains on no slide that it tests")
+    return kept
 
 
 def _need_output(folder: Path) -> None:

@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from hdstbench.records import load_scores
 from hdstbench.report.board import Board, Row
-from hdstbench.report.markdown import limits, signed
+from hdstbench.report.markdown import MARK, limits, ridge_note, signed
 from hdstbench.sweep.local import Event
 from hdstbench.sweep.options import Options
 from hdstbench.sweep.plan import Job
@@ -200,8 +200,10 @@ class TextView(View):
         for number, head in enumerate(heads):
             table.add_column(head, justify="left" if number == 0 else "right", no_wrap=True)
         for row in board.rows:
-            table.add_row(*_row_cells(row))
+            table.add_row(*_row_cells(row, mark=f" {MARK}" if board.marked(row) else ""))
         self.console.print(table)
+        if note := ridge_note(board):
+            self.say(note)
         for row in board.rows:
             for reason in row.failed:
                 self.say(f"{row.model}: {reason}")
@@ -210,8 +212,8 @@ class TextView(View):
             self.say(f"map:   {picture}")
 
 
-def _row_cells(row: Row) -> tuple[str, ...]:
-    name = row.model if row.kind in ("model", "variant") else f"{row.model} ({row.kind})"
+def _row_cells(row: Row, mark: str) -> tuple[str, ...]:
+    name = row.model + mark if row.kind in ("model", "variant") else f"{row.model} ({row.kind})"
     if row.pcc is None:
         return (name, "failed", *["–"] * 6)
     over = signed(row.over_shuffled.value) if row.over_shuffled else "–"

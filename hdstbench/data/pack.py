@@ -24,6 +24,7 @@ from hdstbench.data.levels import Resolution
 from hdstbench.data.prepared import FORMAT, Arrays, Digest, Manifest, save_arrays, save_blocks, save_manifest
 from hdstbench.data.sample import Sample
 from hdstbench.data.strata import read_strata
+from hdstbench.data.surroundings import place_squares, save_squares, squares_bytes
 from hdstbench.data.truth import expected_shares
 from hdstbench.data.units import Coarse, Units, choose_units, place_coarse
 from hdstbench.errors import DataError
@@ -157,7 +158,9 @@ def _write_pixels(
     units, coarse = places
     mpp, full_mpp = scale.mpp, scale.full_mpp
     side = _block_side(units, coarse, scale)
-    _check_disk(folder, len(units.block_xy_um) * side**2 * 3)
+    width, height = (length * full_mpp / mpp for length in image.size)
+    squares = place_squares(units.xy_um, mpp, scale.patch_px["unit"], (width, height))
+    _check_disk(folder, len(units.block_xy_um) * side**2 * 3 + squares_bytes(squares))
     origin = units.block_xy_um - side * mpp / 2
     levels = {"unit": (units.xy_um, units.block, _of_units(units))}
     levels |= {c.level.name: (c.xy_um, c.block, {"parent": c.parent, "grid": c.grid}) for c in coarse}
@@ -170,6 +173,7 @@ def _write_pixels(
         save_arrays(folder / f"{name}.npz", arrays, digest)
     images = read_regions(image, origin / full_mpp, side * mpp / full_mpp, side)
     save_blocks(folder / "blocks.npy", images, len(origin), side, digest)
+    save_squares(folder, image, squares, (mpp, full_mpp), digest)
 
 
 def _of_units(units: Units) -> Arrays:

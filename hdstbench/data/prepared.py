@@ -2,6 +2,7 @@
 
     <slide>/manifest.json
     <slide>/pixels/{unit,spot,region}.npz  blocks.npy     places and block images
+    <slide>/pixels/around.{npz,npy}                       the picture around units, if there is one
     <slide>/labels/{unit,spot,region}.npz  slide.npz      counts, library sizes, strata.npz if any
 
 Its `content` hashes are made from the arrays, so the same data prepared twice has the same name.
@@ -22,7 +23,7 @@ from hdstbench.arrays import Pixels
 from hdstbench.errors import DataError
 from hdstbench.strict import build
 
-FORMAT = 3
+FORMAT = 4
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 

@@ -1,9 +1,9 @@
 """The contract: two methods at the level of slides, and what a plugin says about itself."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from hdstbench.arrays import FloatArray
 from hdstbench.protocol.slide import Slide
@@ -12,6 +12,7 @@ C = TypeVar("C")
 
 Kind = Literal["model", "variant", "control"]
 Context = Literal["unit", "block", "slide"]
+Scope = Literal["any", "within-slide"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,11 @@ class RunContext:
 
 
 class Model(Protocol):
-    """A model of one cell: fitted once, then asked for whole slides."""
+    """A model of one cell: fitted once, then asked for whole slides.
+
+    After `fit` it may say two things of itself, which its record keeps: `parameters`, how many numbers it
+    has, and `validation`, its mean squared error on the validation units, or None without any.
+    """
 
     def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
         """Learn from labelled slides; `val` chooses epochs and the like and is never reported."""
@@ -60,6 +65,36 @@ class Model(Protocol):
     def predict(self, slide: Slide) -> FloatArray:
         """Predict a hidden slide: float32 [N, G], finite, in the task's target space."""
         ...
+
+
+@runtime_checkable
+class Savable(Model, Protocol):
+    """A model that can be kept and used again without its training slides."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything that `predict` needs into an empty folder."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Become the model that was saved there; this one was built from the same configuration."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What the official recipe needs at 8 um, 112 px and 250 genes; `benchmarks/cost.py` measures it.
+
+    Attributes:
+        parameters: Numbers in the network, trained or not.
+        gflop: Of predicting one unit, multiply-adds counted twice; what is cached aside.
+        memory_mb: Most memory of one training step above what was held before it, on a CPU, in MiB.
+        batch: Units of that step.
+    """
+
+    parameters: int
+    gflop: float
+    memory_mb: float
+    batch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +112,13 @@ class ModelPlugin(Generic[C]):
         paper: Where the model is from.
         licence: Licence of the authors' code.
         notes: Every departure from the authors' code.
+        proven: What is shown to equal the authors' code, and how.
+        published: Whether a published number was reproduced; if not, what is missing.
+        cost: Of the official recipe.
+        exceptions: Checks of the conformance suite (`hdstbench.plugins.checks`) that this model does not
+            pass by its nature, and why not, by the check's name.
+        scope: "within-slide" if it can do nothing on slides that it was not trained on; it then runs on
+            splits within slides alone.
     """
 
     name: str
@@ -87,6 +129,11 @@ class ModelPlugin(Generic[C]):
     paper: str
     licence: str
     notes: str
+    proven: str = ""
+    published: str = ""
+    cost: Cost | None = None
+    exceptions: Mapping[str, str] = field(default_factory=dict)
+    scope: Scope = "any"
 
 
 AnyPlugin = ModelPlugin[Any]

@@ -19,7 +19,8 @@ class Finding:
 def audit_split(split: Split, patients: Mapping[str, str]) -> list[Finding]:
     """Check that no patient is on both sides of a fold, and that whole patients are tested.
 
-    A split that says it is leaky gets a flag for the former; one that does not is an error.
+    A split that says it is leaky gets a flag for the former; one that does not is an error. Where even
+    slides are divided, the finding is named for that.
     """
     findings = []
     for number, fold in enumerate(split.folds):
@@ -27,9 +28,11 @@ def audit_split(split: Split, patients: Mapping[str, str]) -> list[Finding]:
         both = sorted(test & {patients[slide] for slide in split.train_of(number)})
         left = sorted(s for s in split.slides if patients[s] in test and s not in fold.test)
         if both:
-            message = f"fold {number}: patient {', '.join(both)} is in training and in test"
+            what = f"slide {', '.join(fold.test)}" if split.within else f"patient {', '.join(both)}"
+            message = f"fold {number}: {what} is in training and in test"
             severity: Literal["flag", "error"] = "flag" if split.leaky else "error"
-            findings.append(Finding(id="patient-leak", severity=severity, message=message))
+            name = "slide-leak" if split.within else "patient-leak"
+            findings.append(Finding(id=name, severity=severity, message=message))
         elif left and split.unit == "patient":
             message = (
                 f"fold {number} leaves out slide {', '.join(left)} of a patient it tests, though its unit "

@@ -1,4 +1,4 @@
-"""Inner validation: whole blocks of the training slides, with a gap around them."""
+"""Parts of a slide: whole blocks with a gap around them, for inner validation and splits within slides."""
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -36,6 +36,27 @@ def split_inner(slide: Slide) -> tuple[Slide, Slide]:
     val = np.sort(np.concatenate(held))
     train = np.sort(np.concatenate(rest))
     return slide.take(_clear_of(slide, train, val)), slide.take(val)
+
+
+def split_part(slide: Slide, parts: int, number: int) -> tuple[Slide, Slide]:
+    """Part a slide into what is left to train and one of several parts to test.
+
+    Parts are stripes of whole blocks across the longer side of the tissue, of about as many units each.
+    The same gap lies around a tested part as around inner validation.
+
+    Returns:
+        The training and the test view; either may be empty on a slide of few blocks.
+    """
+    blocks = slide.blocks()
+    centre = np.array([slide.xy_um[block].mean(axis=0) for block in blocks])
+    order = np.argsort(centre[:, np.argmax(np.ptp(centre, axis=0))], kind="stable")
+    size = np.array([len(blocks[i]) for i in order])
+    part = ((np.cumsum(size) - size / 2) / len(slide) * parts).astype(int)
+    sides = (order[part != number], order[part == number])
+    rest, test = (np.sort(np.concatenate([np.arange(0), *(blocks[i] for i in side)])) for side in sides)
+    if len(rest) and len(test):
+        rest = _clear_of(slide, rest, test)
+    return slide.take(rest), slide.take(test)
 
 
 def _clear_of(slide: Slide, train: IntArray, val: IntArray) -> IntArray:

@@ -1,7 +1,7 @@
 """Which genes a fold is about, chosen from its training slides alone."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,12 @@ def read_panel(dataset: Dataset, name: str) -> tuple[str, ...]:
 
 
 def choose_panel(
-    train: Sequence[Path], every: Sequence[Path], target: Target, listed: Sequence[str] = ()
+    train: Sequence[Path],
+    every: Sequence[Path],
+    target: Target,
+    listed: Sequence[str] = (),
+    *,
+    rows: Mapping[Path, IntArray] | None = None,
 ) -> Panel:
     """Choose a fold's genes.
 
@@ -83,6 +88,8 @@ def choose_panel(
         target: The task's transform.
         listed: Gene ids or symbols that take the place of the 250; those that a slide lacks are left
             out, and of several ids of one symbol the one with the largest share is meant.
+        rows: The units of each training slide that may be looked at, where it is tested too; by
+            default all prepared ones and, for the shares, the whole tissue.
 
     Raises:
         DataError: If the slides share no gene, or none of the listed ones.
@@ -95,6 +102,9 @@ def choose_panel(
     share, variance = np.zeros(len(shared)), np.zeros(len(shared))
     for folder in train:
         ids, counts, library, bulk = all_counts(folder)
+        if rows is not None:
+            counts, library = counts[rows[folder]], library[rows[folder]]
+            bulk = np.asarray(counts.sum(axis=0)).ravel()
         place = {name: i for i, name in enumerate(ids)}
         columns = np.array([place[name] for name in shared])
         share += bulk[columns] / max(bulk.sum(), 1) / len(train)

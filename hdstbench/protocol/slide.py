@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hdstbench.arrays import CSR, FloatArray, IntArray, Pixels
+from hdstbench.arrays import CSR, BoolArray, FloatArray, IntArray, Pixels
+from hdstbench.data.image import RGB, WHITE
 from hdstbench.data.prepared import load_arrays, load_blocks, load_manifest
+from hdstbench.data.surroundings import AROUND, load_surroundings
 from hdstbench.errors import DataError
 from hdstbench.protocol.labels import Labels
 from hdstbench.protocol.target import Target
@@ -119,6 +121,47 @@ class Slide:
             out[i] = blocks[block, top : top + size, left : left + size]
         return out
 
+    def tiles_around(self, index: IntArray, side: int = AROUND) -> Pixels:
+        """Cut the tiles around some units, each as large as a unit's patch.
+
+        Args:
+            index: Units, [B].
+            side: Tiles along a side, odd, at most 5.
+
+        Returns:
+            uint8 [B, side^2, S, S, 3] row by row; the middle one is the unit's own patch, up to a
+            shift below one pixel. Outside of the image is white. Where units come with their own
+            patches and no image, all but the middle is white.
+
+        Raises:
+            ValueError: If `side` is another number.
+        """
+        _check_side(side)
+        around, size = load_surroundings(self._folder), self.patch_px[UNIT]
+        if around is not None:
+            return around.tiles(self.xy_um[index], side)
+        out = np.full((len(index), side**2, size, size, RGB), WHITE, np.uint8)
+        out[:, side**2 // 2] = self.patches(UNIT, index)
+        return out
+
+    def tiles_inside(self, index: IntArray, side: int = AROUND) -> BoolArray:
+        """Which of the tiles around some units lie wholly in the image, [B, side^2].
+
+        The unit's own patch in the middle always counts as inside.
+
+        Raises:
+            ValueError: If `side` is no odd number up to 5.
+        """
+        _check_side(side)
+        around = load_surroundings(self._folder)
+        out = (
+            np.zeros((len(index), side**2), bool)
+            if around is None
+            else around.inside(self.xy_um[index], side)
+        )
+        out[:, side**2 // 2] = True
+        return out
+
     def take(self, index: IntArray) -> "Slide":
         """View some units, in the given order, and their parents."""
         rows = {UNIT: self._rows[UNIT][index]}
@@ -166,6 +209,12 @@ class Slide:
 
     def _unit(self, name: str) -> IntArray:
         return np.asarray(self._arrays(UNIT)[name][self._rows[UNIT]])
+
+
+def _check_side(side: int) -> None:
+    if side not in range(1, AROUND + 1, 2):
+        msg = f"got {side} tiles along a side; wanted an odd number up to {AROUND}"
+        raise ValueError(msg)
 
 
 def open_slide(folder: Path, genes: Sequence[str], target: Target) -> Slide:

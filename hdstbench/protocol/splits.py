@@ -9,6 +9,8 @@ from hdstbench.data.card import Dataset
 from hdstbench.errors import DataError, MissingError
 from hdstbench.strict import build, read_toml
 
+MIN_PARTS = 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldTable:
@@ -23,23 +25,33 @@ class Split:
     """A split file.
 
     Attributes:
-        unit: What is held out together.
+        unit: What is held out together; "block" divides the blocks of every slide, so that each slide
+            is in training and in test.
         title: Stands over the tables.
-        leaky: The split separates slides of one patient on purpose.
+        folds: None in a file that divides blocks; its folds then are the parts.
+        leaky: The split separates slides of one patient, or parts of one slide, on purpose.
         slides: The slides that take part; empty for all of the card.
+        parts: Into how many parts blocks are divided.
     """
 
-    unit: Literal["patient", "slide"]
+    unit: Literal["patient", "slide", "block"]
     title: str
-    folds: tuple[FoldTable, ...]
+    folds: tuple[FoldTable, ...] = ()
     leaky: bool = False
     slides: tuple[str, ...] = ()
+    parts: int = 0
     name: str = ""
 
     @property
     def hash(self) -> str:
         """Twelve digits that change with the split's content."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        content = {name: value for name, value in asdict(self).items() if name != "parts" or value}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def within(self) -> bool:
+        """Whether the slides that are tested are trained on too, in other parts."""
+        return self.unit == "block"
 
     def train_of(self, fold: int) -> tuple[str, ...]:
         """Slides that fold `fold` is trained on."""
@@ -69,8 +81,21 @@ def load_split(dataset: Dataset, name: str | None) -> Split:
     split = build(Split, {**read_toml(place), "name": name}, str(place))
     known = tuple(sample.id for sample in card.samples)
     split = replace(split, slides=split.slides or known)
+    _check_parts(split, str(place))
+    if split.within:
+        split = replace(split, folds=(FoldTable(test=split.slides, train=split.slides),) * split.parts)
     _check(split, known, str(place))
     return split
+
+
+def _check_parts(split: Split, where: str) -> None:
+    good = split.parts >= MIN_PARTS and not split.folds if split.within else not split.parts
+    if not good:
+        msg = (
+            f"{where}: parts = {split.parts} and {len(split.folds)} folds with unit {split.unit!r}; a split "
+            f"of blocks wants parts = {MIN_PARTS} or more and no fold, any other no parts"
+        )
+        raise DataError(msg)
 
 
 def _check(split: Split, known: tuple[str, ...], where: str) -> None:
@@ -82,7 +107,7 @@ def _check(split: Split, known: tuple[str, ...], where: str) -> None:
         test, train = set(split.folds[number].test), set(split.train_of(number))
         if not test or not train:
             problem = f"fold {number} has {len(test)} test and {len(train)} training slides"
-        elif test & train:
+        elif test & train and not split.within:
             problem = f"fold {number} has {', '.join(sorted(test & train))} on both sides"
         elif (test | train) - set(split.slides):
             names = ", ".join(sorted((test | train) - set(split.slides)))

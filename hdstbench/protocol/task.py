@@ -10,11 +10,12 @@ import numpy as np
 
 from hdstbench.arrays import FloatArray, IntArray
 from hdstbench.data.prepared import load_manifest
-from hdstbench.protocol.inner import split_inner
+from hdstbench.errors import DataError
+from hdstbench.protocol.inner import split_inner, split_part
 from hdstbench.protocol.panel import Panel, choose_panel
-from hdstbench.protocol.slide import Slide, open_slide, sampled
+from hdstbench.protocol.slide import UNIT, Slide, open_slide, sampled
 from hdstbench.protocol.splits import Split
-from hdstbench.protocol.target import find_target
+from hdstbench.protocol.target import Target, find_target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +82,14 @@ def open_fold(task: Task, split: Split, number: int, folders: Mapping[str, Path]
         folders: Prepared folder of every slide of the split.
     """
     target = find_target(task.target)
-    names = split.train_of(number)
+    sides = _sides(split, number, folders, target)
     every = [folders[name] for name in split.slides]
-    panel = choose_panel([folders[name] for name in names], every, target, task.listed)
-    whole = [_headline(open_slide(folders[name], panel.genes, target), folders[name]) for name in names]
+    names = [folders[name] for name in sides.train]
+    rows = {folders[name]: units for name, units in sides.train.items()} if split.within else None
+    panel = choose_panel(names, every, target, task.listed, rows=rows)
+    whole = [
+        open_slide(folders[name], panel.genes, target).take(units) for name, units in sides.train.items()
+    ]
     parts = [split_inner(slide) for slide in whole]
     sums = [slide.need_labels().target().sum(axis=0, dtype=np.float64) for slide in whole]
     return Fold(
@@ -95,17 +100,56 @@ def open_fold(task: Task, split: Split, number: int, folders: Mapping[str, Path]
         test=tuple(
             TestSlide(
                 slide=open_slide(folders[name], panel.genes, target),
-                headline=sampled(folders[name]),
-                left_out=load_manifest(folders[name]).left_out,
+                headline=units,
+                left_out=_left_out(folders[name], units),
             )
-            for name in split.folds[number].test
+            for name, units in sides.test.items()
         ),
         train_mean=np.sum(sums, axis=0) / sum(map(len, whole)),
     )
 
 
-def _headline(slide: Slide, folder: Path) -> Slide:
-    return slide.take(sampled(folder))
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """Units of each slide that a fold trains on, inner validation included, and that it tests."""
+
+    train: Mapping[str, IntArray]
+    test: Mapping[str, IntArray]
+
+
+def _sides(split: Split, number: int, folders: Mapping[str, Path], target: Target) -> _Sides:
+    """Part the sampled units, by slide or within slides; nothing but places is looked at.
+
+    Raises:
+        DataError: If slides are too small to be divided.
+    """
+    test = split.folds[number].test
+    if not split.within:
+        names = split.train_of(number)
+        return _Sides({n: sampled(folders[n]) for n in names}, {n: sampled(folders[n]) for n in test})
+    pairs = {
+        name: split_part(
+            open_slide(folders[name], (), target).take(sampled(folders[name])), split.parts, number
+        )
+        for name in test
+    }
+    sides = _Sides(
+        *({name: pair[i].rows(UNIT) for name, pair in pairs.items() if len(pair[i])} for i in (0, 1))
+    )
+    if not sides.train or not sides.test:
+        msg = (
+            f"fold {number} of split {split.name} leaves {len(sides.train)} slides to train on and "
+            f"{len(sides.test)} to test: they have too few blocks for {split.parts} parts; take fewer parts"
+        )
+        raise DataError(msg)
+    return sides
+
+
+def _left_out(folder: Path, units: IntArray) -> dict[str, int]:
+    """Why units in tissue are not tested, and how many."""
+    others = len(sampled(folder)) - len(units)
+    parts = {"in other parts": others} if others else {}
+    return {**load_manifest(folder).left_out, **parts}
 
 
 def data_hash(split: Split, number: int, folders: Mapping[str, Path]) -> str:

@@ -8,18 +8,17 @@ import numpy as np
 
 from hdstbench.arrays import FloatArray
 from hdstbench.errors import DataError
-from hdstbench.records import (
-    GeneSums,
-    Record,
-    SlideScores,
-    load_json,
-    load_moments,
-    load_record,
-    load_scores,
-    scores_version,
+from hdstbench.records import SlideScores, load_json
+from hdstbench.report.cells import (
+    BetterRidge,
+    StoredCell,
+    better_ridge,
+    by_model,
+    load_cell,
+    samples_of,
+    tested_slides,
 )
-from hdstbench.stats.blocks import MIN_BLOCKS
-from hdstbench.stats.bootstrap import Interval, SlideMoments, interval, mean_over, paired, resampled_pcc
+from hdstbench.stats.bootstrap import Interval, interval, mean_over, paired
 from hdstbench.strict import build
 
 REFERENCE = "shuffled-ridge"
@@ -64,6 +63,7 @@ class Row:
     Attributes:
         pcc: pcc_gene with its interval over these patients.
         over_shuffled: Paired difference to shuffled-ridge; None for itself, or if that is missing.
+        over_ridge: The same to the better ridge of the board.
         scores: Every metric, meaned over slides, patients and seeds.
         by_patient: pcc_gene of each patient.
         constant: Pairs of gene and slide that the model predicts as constant, which count as 0; of
@@ -79,6 +79,7 @@ class Row:
     flags: tuple[str, ...]
     pcc: Interval | None
     over_shuffled: Interval | None
+    over_ridge: Interval | None
     scores: dict[str, float]
     by_patient: dict[str, float]
     constant: int
@@ -95,20 +96,21 @@ class Board:
         slides: Scores of any one model by slide, for counts of units and genes.
         narrow: Slides whose bootstrap blocks are too few, or narrower than twice the range of some
             model's residuals or the largest patch: their intervals are too narrow.
+        ridge: The better one of `ridge` and `ridge-levels` by inner validation; no name if neither is
+            whole.
     """
 
     plan: Plan
     rows: tuple[Row, ...]
     slides: tuple[SlideScores, ...]
     narrow: frozenset[str]
+    ridge: BetterRidge
 
-
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    record: Record
-    scores: tuple[SlideScores, ...]
-    moments: dict[str, GeneSums]
-    version: int = 0
+    def marked(self, row: Row) -> bool:
+        """Whether a row is a model that is not shown to be above the better ridge."""
+        if not self.ridge.name or row.pcc is None or row.kind not in ("model", "variant"):
+            return False
+        return row.over_ridge is None or row.over_ridge.low is None or row.over_ridge.low <= 0
 
 
 def load_plan(path: Path) -> Plan:
@@ -127,7 +129,7 @@ def load_board(path: Path) -> Board:
         DataError: If the plan or a record is broken, or no cell was run.
     """
     plan = load_plan(path)
-    cells = [_load(path.parent / name) for name in plan.cells if (path.parent / name).is_dir()]
+    cells = [load_cell(path.parent / name) for name in plan.cells if (path.parent / name).is_dir()]
     if not cells:
         msg = f"{path}: none of its {len(plan.cells)} cells was run"
         raise DataError(msg)
@@ -136,20 +138,28 @@ def load_board(path: Path) -> Board:
     if len(versions) > 1:
         msg = f"{path}: its scores are of versions {versions}, which must not be mixed; run its command again"
         raise DataError(msg)
-    samples = {
-        model: _samples(members)
-        for model, members in _by_model(good).items()
-        if len(members) == _planned(plan, model)
-    }
-    rows = [_row(model, members, samples, plan) for model, members in _by_model(cells).items()]
-    rows += [_absent(model, plan) for model in plan.kinds if model not in _by_model(cells)]
-    slides = {s.slide: s for cell in reversed(good) for s in cell.scores}
+    whole = {name: own for name, own in by_model(good).items() if len(own) == _planned(plan, name)}
+    known = _Known({name: samples_of(own) for name, own in whole.items()}, better_ridge(whole))
+    rows = [_row(model, members, known, plan) for model, members in by_model(cells).items()]
+    rows += [_absent(model, plan) for model in plan.kinds if model not in by_model(cells)]
+    slides, narrow = tested_slides(good)
     return Board(
-        plan=plan,
-        rows=tuple(sorted(rows, key=_rank)),
-        slides=tuple(slides[name] for name in sorted(slides)),
-        narrow=_narrow(good),
+        plan=plan, rows=tuple(sorted(rows, key=_rank)), slides=slides, narrow=narrow, ridge=known.ridge
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Bootstrap samples of every whole model, [1 + R] each, and the better ridge among them."""
+
+    samples: Mapping[str, FloatArray]
+    ridge: BetterRidge
+
+    def over(self, model: str, other: str) -> Interval | None:
+        """Paired difference of two models; None if one is missing, or both are the same."""
+        if model == other or model not in self.samples or other not in self.samples:
+            return None
+        return paired(self.samples[model], self.samples[other])
 
 
 def _rank(row: Row) -> tuple[int, float, str]:
@@ -158,59 +168,22 @@ def _rank(row: Row) -> tuple[int, float, str]:
     return order[row.kind], -row.pcc.value if row.pcc else np.inf, row.model
 
 
-def _load(folder: Path) -> _Cell:
-    record = load_record(folder)
-    if record.status != "ok":
-        return _Cell(record, (), {})
-    return _Cell(record, load_scores(folder), load_moments(folder), scores_version(folder))
-
-
-def _by_model(cells: Sequence[_Cell]) -> dict[str, list[_Cell]]:
-    out: dict[str, list[_Cell]] = {}
-    for cell in cells:
-        out.setdefault(cell.record.model, []).append(cell)
-    return out
-
-
-def _narrow(cells: Sequence[_Cell]) -> frozenset[str]:
-    every = [s for cell in cells if cell.record.kind != "oracle" for s in cell.scores]
-    return frozenset(
-        s.slide for s in every if s.blocks < MIN_BLOCKS or s.block_um < max(2 * s.range_um, s.patch_um)
-    )
-
-
-def _samples(cells: Sequence[_Cell]) -> FloatArray:
-    """Bootstrap samples of pcc_gene, meaned over seeds, [1 + R]."""
-    by_seed: dict[int, list[SlideMoments]] = {}
-    for cell in cells:
-        for scores in cell.scores:
-            sums = cell.moments[scores.slide]
-            part = SlideMoments(
-                slide=scores.slide,
-                patient=scores.patient,
-                moments=sums.moments,
-                scored=sums.scored & sums.mean250,
-            )
-            by_seed.setdefault(cell.record.seed, []).append(part)
-    return np.asarray(np.mean([resampled_pcc(slides) for slides in by_seed.values()], axis=0))
-
-
-def _row(model: str, cells: Sequence[_Cell], samples: Mapping[str, FloatArray], plan: Plan) -> Row:
+def _row(model: str, cells: Sequence[StoredCell], known: _Known, plan: Plan) -> Row:
     planned = _planned(plan, model)
     failed = [f"fold {c.record.fold}: {c.record.error}" for c in cells if c.record.status != "ok"]
     missing = planned - len(cells)
     failed += [f"{missing} cells were not run"] if missing else []
     record = cells[0].record
     whole = not failed
-    chance = samples.get(REFERENCE) if model != REFERENCE and whole else None
     seeds = [_means(_of_seed(cells, seed))["pcc_gene"] for seed in _seeds(cells)] if whole else []
     return Row(
         model=model,
         kind=record.kind,
         encoder=record.encoder,
         flags=tuple(sorted({flag for cell in cells for flag in cell.record.flags})),
-        pcc=interval(samples[model]) if whole else None,
-        over_shuffled=paired(samples[model], chance) if chance is not None else None,
+        pcc=interval(known.samples[model]) if whole else None,
+        over_shuffled=known.over(model, REFERENCE),
+        over_ridge=known.over(model, known.ridge.name),
         scores=_means(cells) if whole else {},
         by_patient=_patients(cells) if whole else {},
         constant=round(sum(s.constant for cell in cells for s in cell.scores) / len(_seeds(cells))),
@@ -229,6 +202,7 @@ def _absent(model: str, plan: Plan) -> Row:
         flags=(),
         pcc=None,
         over_shuffled=None,
+        over_ridge=None,
         scores={},
         by_patient={},
         constant=0,
@@ -242,15 +216,15 @@ def _planned(plan: Plan, model: str) -> int:
     return sum(Path(name).parent.name == model for name in plan.cells)
 
 
-def _seeds(cells: Sequence[_Cell]) -> list[int]:
+def _seeds(cells: Sequence[StoredCell]) -> list[int]:
     return sorted({cell.record.seed for cell in cells})
 
 
-def _of_seed(cells: Sequence[_Cell], seed: int) -> list[_Cell]:
+def _of_seed(cells: Sequence[StoredCell], seed: int) -> list[StoredCell]:
     return [cell for cell in cells if cell.record.seed == seed]
 
 
-def _means(cells: Sequence[_Cell]) -> dict[str, float]:
+def _means(cells: Sequence[StoredCell]) -> dict[str, float]:
     """Each metric over slides of a patient, then over patients."""
     out = {}
     for metric in METRICS:
@@ -262,7 +236,7 @@ def _means(cells: Sequence[_Cell]) -> dict[str, float]:
     return out
 
 
-def _patients(cells: Sequence[_Cell]) -> dict[str, float]:
+def _patients(cells: Sequence[StoredCell]) -> dict[str, float]:
     of_patient: dict[str, list[float]] = {}
     for cell in cells:
         for scores in cell.scores:
@@ -270,7 +244,7 @@ def _patients(cells: Sequence[_Cell]) -> dict[str, float]:
     return {name: float(np.mean(of_patient[name])) for name in sorted(of_patient)}
 
 
-def _cost(cells: Sequence[_Cell]) -> dict[str, float]:
+def _cost(cells: Sequence[StoredCell]) -> dict[str, float]:
     records = [cell.record for cell in cells]
     return {
         "fit_s": float(np.mean([r.seconds.get("fit", np.nan) for r in records])),

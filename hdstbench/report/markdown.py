@@ -12,7 +12,10 @@ from hdstbench.report.board import METRICS, REFERENCE, Board, Plan, Row
 from hdstbench.stats.bootstrap import Interval
 
 FEW_PATIENTS = 6
+MARK = "‡"
+"""Stands after the name of a model that is not above the better ridge."""
 FLAGS = {
+    "slide-leak": "parts of one slide are in training and in test",
     "patient-leak": "slides of one patient are in training and in test",
     "random-weights": "the image encoder started from random weights",
     "other-encoder": "the model's own image encoder was replaced (`--encoder`)",
@@ -26,6 +29,12 @@ models as they are; it says nothing about new patients. `over shuffled`: paired 
 `pcc_bin`: correlation over genes within a unit, the MagNet paper's PCC; look at what `mean`, which sees
 no image, gets on it. `constant`: pairs of gene and slide without any variation in the prediction, which
 count as 0."""
+KNOWS = {
+    "attainable": "each unit's true expected counts, as far as the image can show them, and its depth",
+    "slide-mean": "the mean of each gene over the units that are tested on the slide",
+    "depth": "each unit's library size, and the line in its logarithm that fits the tested units, a gene",
+}
+"""What each oracle knows."""
 
 
 def write_board(board: Board, folder: Path) -> Path:
@@ -69,7 +78,7 @@ def render(board: Board) -> str:
         parts.append(f"**Part of the split only: fold {folds} of {plan.all_folds} folds (counted from 0).**")
     if plan.simulated:
         parts.append("**Simulated data.** No conclusion about which model is better is drawn from it.")
-    parts += [_score_table(board), _oracle_line(board), _failures(board), _patient_table(board)]
+    parts += [_score_table(board), _oracle_table(board), _failures(board), _patient_table(board)]
     parts += [_counts(board), MEANING, _flag_notes(board), plan.notes, f"```\n{plan.command}\n```"]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -98,8 +107,23 @@ def _score_table(board: Board) -> str:
     lines = []
     for row in rows:
         name = f"*{row.model}* (control)" if row.kind == "control" else row.model
+        name += f" {MARK}" if board.marked(row) else ""
         lines.append((name, *_score_cells(row), row.encoder or "–", ", ".join(row.flags) or "–"))
-    return markdown_table(head, lines)
+    note = ridge_note(board)
+    return markdown_table(head, lines) + (f"\n\n{note}" if note else "")
+
+
+def ridge_note(board: Board) -> str:
+    """Which ridge models are held against, and what the mark means; empty without ridge or models."""
+    models = [row for row in board.rows if row.pcc is not None and row.kind in ("model", "variant")]
+    if not (board.ridge.name and models):
+        return ""
+    choice = " (of two, by squared error on inner validation)" if board.ridge.chosen else ""
+    return (
+        f"{MARK} Not shown to be above the better ridge, which is `{board.ridge.name}`{choice}: the 95 % "
+        "interval of their paired difference on common resamples does not lie above 0. Marked: "
+        f"{sum(map(board.marked, models))} of {len(models)} models."
+    )
 
 
 def _score_cells(row: Row) -> tuple[str, ...]:
@@ -141,18 +165,16 @@ def signed(value: float) -> str:
     return text[1:] if float(text) == 0 else text
 
 
-def _oracle_line(board: Board) -> str:
+def _oracle_table(board: Board) -> str:
     found = [row for row in board.rows if row.kind == "oracle" and row.pcc is not None]
     if not found:
         return ""
-    row = found[0]
-    assert row.pcc is not None
-    return (
-        f"**Attainable** on this simulated data: pcc_gene **{row.pcc.value:.3f}** (hvg50 "
-        f"{row.scores['pcc_gene_hvg50']:.3f}, MSE {row.scores['mse']:.3f}, skill "
-        f"{signed(row.scores['mse_skill'])}), by an oracle that knows each unit's true expected counts, as "
-        "far as the image can show them, and its depth."
-    )
+    head = ("oracle", "pcc_gene", "95 %", "hvg50", "MSE", "MAE", "skill", "pcc_bin", "what it knows")
+    lines = []
+    for row in found:
+        value, between, _, hvg, mse, mae, skill, unit, _ = _score_cells(row)
+        lines.append((row.model, value, between, hvg, mse, mae, skill, unit, KNOWS.get(row.model, "–")))
+    return "Oracles, computed from the truth; no model sees it:\n\n" + markdown_table(head, lines)
 
 
 def _failures(board: Board) -> str:
@@ -230,9 +252,17 @@ def frame(board: Board) -> pd.DataFrame:
     for row in board.rows:
         values: dict[str, object] = {"model": row.model, "kind": row.kind, "encoder": row.encoder}
         values |= {metric: row.scores.get(metric) for metric in METRICS}
-        for name, interval in (("pcc_gene", row.pcc), (f"over_{REFERENCE}", row.over_shuffled)):
-            values[f"{name}_low"] = interval.low if interval else None
-            values[f"{name}_high"] = interval.high if interval else None
-        values |= {f"over_{REFERENCE}": row.over_shuffled.value if row.over_shuffled else None}
+        values |= _limits("pcc_gene", row.pcc) | _difference_columns(f"over_{REFERENCE}", row.over_shuffled)
+        values |= _difference_columns("over_better_ridge", row.over_ridge)
+        values |= {"not_above_better_ridge": board.marked(row)}
         rows.append(values | {"flags": " ".join(row.flags), "failed": "; ".join(row.failed)})
     return pd.DataFrame(rows)
+
+
+def _limits(name: str, interval: Interval | None) -> dict[str, object]:
+    ends = (interval.low, interval.high) if interval else (None, None)
+    return dict(zip((f"{name}_low", f"{name}_high"), ends, strict=True))
+
+
+def _difference_columns(name: str, interval: Interval | None) -> dict[str, object]:
+    return {name: interval.value if interval else None, **_limits(name, interval)}

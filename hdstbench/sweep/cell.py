@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from hdstbench.arrays import FloatArray
-from hdstbench.plugins.plugin import Progress, RunContext
+from hdstbench.plugins.plugin import Model, Progress, RunContext
 from hdstbench.plugins.registry import load_model
 from hdstbench.protocol.splits import Split
 from hdstbench.protocol.task import Fold, Task, open_fold
@@ -141,7 +141,7 @@ def _fit(
 ) -> tuple[Record, dict[str, FloatArray]]:
     """Fit the cell's model and predict every test slide."""
     if cell.record.kind == ORACLE:
-        return cell.record, oracle.attainable(fold)
+        return cell.record, oracle.ask(cell.record.model, fold)
     context = RunContext(
         seed=cell.record.seed,
         device=cell.record.device,
@@ -164,10 +164,17 @@ def _fit(
         cell.record,
         seconds={"fit": round(fitted - started, 3), "predict": round(time.perf_counter() - fitted, 3)},
         parameters=int(getattr(model, "parameters", 0)),
+        validation=_validation(model),
         peak_host_mb=peak_host_mb(),
         peak_device_mb=peak_device_mb(cell.record.device),
     )
     return record, predictions
+
+
+def _validation(model: Model) -> float | None:
+    """What a model says of its error on inner validation, if it says a number."""
+    value = getattr(model, "validation", None)
+    return float(value) if value is not None and np.isfinite(value) else None
 
 
 def _stored(cell: Cell) -> dict[str, FloatArray]:

@@ -18,7 +18,7 @@ from hdstbench.records import Record
 from hdstbench.sweep.cell import Cell
 from hdstbench.sweep.options import Options
 from hdstbench.sweep.provenance import commit, versions
-from hdstbench.sweep.setting import Setting, oracle
+from hdstbench.sweep.setting import Setting, set_oracles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +84,13 @@ def plan_job(dataset: Dataset, resolution: str, options: Options) -> Job:
 def plan_cells(
     job: Job, settings: Sequence[Setting], folders: Mapping[str, Path], options: Options, device: str
 ) -> list[Cell]:
-    """Make the cells of a job fold by fold; on simulated data the oracle comes first."""
+    """Make the cells of a job fold by fold; the oracles come first."""
     simulated = all((folders[name] / "labels" / "expected.npz").is_file() for name in job.split.slides)
     cells = []
     for fold in job.folds(options):
         data = data_hash(job.split, fold, folders)
-        if simulated:
-            cells.append(_cell(job, oracle(job.recipe), folders, options, _Draw(fold, 0, "cpu", data)))
+        for oracle in set_oracles(job.recipe, simulated=simulated):
+            cells.append(_cell(job, oracle, folders, options, _Draw(fold, 0, "cpu", data)))
         for setting in settings:
             for seed in options.seeds:
                 cells.append(_cell(job, setting, folders, options, _Draw(fold, seed, device, data)))

@@ -7,12 +7,13 @@ from typing import Any
 
 from hdstbench import __version__
 from hdstbench.errors import DataError, MissingError
-from hdstbench.plugins.plugin import AnyPlugin
+from hdstbench.plugins.plugin import AnyPlugin, Scope
 from hdstbench.plugins.registry import found, load_model, origin, source_hash
 from hdstbench.plugins.weights import NONE, Weights, find_weights
+from hdstbench.protocol.splits import Split
 from hdstbench.sweep.cell import ORACLE
 from hdstbench.sweep.options import Options
-from hdstbench.sweep.oracle import ATTAINABLE
+from hdstbench.sweep.oracle import oracle_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class Setting:
         origin: Distribution and version that bring it.
         encoder_weights: The encoder's own weights where the user named a file.
         flags: What tables have to say about it.
+        scope: Whether it can predict slides that it was not trained on.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Setting:
     origin: str
     encoder_weights: Weights = NONE
     flags: tuple[str, ...] = ()
+    scope: Scope = "any"
 
     @property
     def encoder(self) -> str:
@@ -52,17 +55,20 @@ class Setting:
         return [self.name, self.origin, self.source, self.recipe, values, *files]
 
 
-def oracle(recipe: str) -> Setting:
-    """The oracle of simulated data."""
-    return Setting(
-        name=ATTAINABLE,
-        kind=ORACLE,
-        recipe=recipe,
-        config=None,
-        weights=NONE,
-        source="",
-        origin=f"hdstbench {__version__}",
-    )
+def set_oracles(recipe: str, *, simulated: bool) -> list[Setting]:
+    """The oracles of a task."""
+    return [
+        Setting(
+            name=name,
+            kind=ORACLE,
+            recipe=recipe,
+            config=None,
+            weights=NONE,
+            source="",
+            origin=f"hdstbench {__version__}",
+        )
+        for name in oracle_names(simulated=simulated)
+    ]
 
 
 def set_models(models: Sequence[str], recipe: str, options: Options) -> list[Setting]:
@@ -73,6 +79,33 @@ def set_models(models: Sequence[str], recipe: str, options: Options) -> list[Set
         DataError: If a recipe is no dataclass.
     """
     return [_set(load_model(name), recipe, options) for name in models]
+
+
+def settings_for(
+    split: Split, settings: Sequence[Setting], named: Sequence[str]
+) -> tuple[list[Setting], list[str]]:
+    """Leave out models that need the test slides in training where a split keeps them apart.
+
+    Args:
+        split: Of the task.
+        settings: Of all models that were asked for.
+        named: The words of the request; `all` does not name a model.
+
+    Returns:
+        The settings that fit the split, and the names of the models that were left out.
+
+    Raises:
+        DataError: If one that does not fit was named, or none is left.
+    """
+    out = [s.name for s in settings if s.scope == "within-slide" and not split.within]
+    wrong = [name for name in out if name in named]
+    if wrong or len(out) == len(settings):
+        msg = (
+            f"{', '.join(wrong or out)} can predict only slides that are in training too; split {split.name} "
+            'keeps them apart: choose a split of blocks (unit = "block"), or another model'
+        )
+        raise DataError(msg)
+    return [s for s in settings if s.name not in out], out
 
 
 def _set(plugin: AnyPlugin, recipe: str, options: Options) -> Setting:
@@ -104,6 +137,7 @@ def _set(plugin: AnyPlugin, recipe: str, options: Options) -> Setting:
         origin=origin(found()[plugin.name]),
         encoder_weights=own,
         flags=tuple(flags),
+        scope=plugin.scope,
     )
 
 

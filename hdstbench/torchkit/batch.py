@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ def unit_batches(slide: Slide, size: int, order: IntArray | None = None) -> Iter
     starts = list(range(0, len(order), size))
     if shuffled and len(starts) > 1 and len(order) - starts[-1] == 1:
         starts.pop()
-    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+    for start, end in pairwise([*starts, len(order)]):
         yield Batch(slide=slide, index=order[start:end])
 
 

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from hdstbench import ENGINE
-from hdstbench.arrays import FloatArray, IntArray
+from hdstbench.arrays import FloatArray, IntArray, Pixels
 from hdstbench.plugins.plugin import Progress, RunContext
 from hdstbench.protocol.slide import Slide
 from hdstbench.rng import seed_of
@@ -29,20 +29,31 @@ WAIT_S = 0.2
 class FeatureSpec:
     """Which features: of which level's patches, resized to `input_px` (0: as they are).
 
-    With `grid` > 0 the feature map is pooled to grid x grid features a patch, else to one.
+    With `grid` > 0 the feature map is pooled to grid x grid features a patch, else to one. With
+    `around` > 0 each unit has features of the around x around tiles around it; `level` is then "unit".
+    `mean` and `std` bring the channels of pixels in [0, 1] to other statistics than the encoder's own.
     """
 
     encoder: str
     level: str
     input_px: int = 0
     grid: int = 0
+    around: int = 0
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    def named(self) -> dict[str, object]:
+        """What names a file: every field that is not its default, so that a new field renames none."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
 
 
 def frozen_features(slides: Sequence[Slide], spec: FeatureSpec, context: RunContext) -> list[FloatArray]:
     """Encode the patches of a level of each slide with an encoder that is never trained.
 
     Returns:
-        float32 [M, D] a slide, or [M, grid^2, D], in the order of the level's units.
+        float32 [M, D] a slide, or [M, grid^2, D], in the order of the level's units. With `around`,
+        float16 [M, around^2, D], zeros for tiles that leave the image; mapped from the disk where a
+        view holds all units in their order.
     """
     paths = {slide.id: _path(slide, spec, context) for slide in slides}
     waiting = list(slides)
@@ -57,14 +68,19 @@ def frozen_features(slides: Sequence[Slide], spec: FeatureSpec, context: RunCont
             elif not ours:  # another worker is at it: do others first
                 waiting.append(slide)
                 time.sleep(WAIT_S)
-    return [np.load(paths[s.id], mmap_mode="r")[s.rows(spec.level)] for s in slides]
+    return [_rows(np.load(paths[s.id], mmap_mode="r"), s.rows(spec.level), spec) for s in slides]
+
+
+def _rows(values: FloatArray, rows: IntArray, spec: FeatureSpec) -> FloatArray:
+    everything = len(rows) == len(values) and bool((rows == np.arange(len(rows))).all())
+    return values if spec.around and everything else values[rows]
 
 
 def _path(slide: Slide, spec: FeatureSpec, context: RunContext) -> Path:
     weights = hashlib.sha256(context.weights.read_bytes()).hexdigest() if context.weights else "none"
     seed = 0 if context.weights else context.seed
     made_by = [ENGINE, version("torch"), version("timm")]
-    key = [made_by, slide.key, asdict(spec), weights, seed, context.device, context.precision]
+    key = [made_by, slide.key, spec.named(), weights, seed, context.device, context.precision]
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
     return context.cache / f"{name}.npy"
 
@@ -85,26 +101,45 @@ def _claim(path: Path) -> Iterator[bool]:
 def _compute(slide: Slide, spec: FeatureSpec, context: RunContext, path: Path) -> None:
     with torch.random.fork_rng():  # whoever trains must not notice whether features were there already
         torch.manual_seed(seed_of("frozen", spec.encoder, context.seed))
-        encoder = make_encoder(spec.encoder, context.weights).to(context.device).eval()
+        encoder = make_encoder(spec.encoder, context.weights)
+    if spec.mean and spec.std:
+        encoder.standardise(torch.tensor(spec.mean), torch.tensor(spec.std))
+    encoder = encoder.to(context.device).eval()
     whole = slide.whole()
-    size = spec.input_px or whole.patch_px[spec.level]
-    step = max(1, BATCH_PIXELS // size**2)
-    parts = []
-    for start in range(0, whole.size(spec.level), step):
-        index = np.arange(start, min(start + step, whole.size(spec.level)))
-        parts.append(_encode(encoder, whole, index, spec, context))
-        report = Progress(share=(start + len(index)) / whole.size(spec.level), stage=f"features {slide.id}")
-        context.report(report)
+    total = whole.size(spec.level)
+    step = max(1, BATCH_PIXELS // ((spec.input_px or whole.patch_px[spec.level]) * max(spec.around, 1)) ** 2)
     part = path.with_suffix(".part")
     with part.open("wb") as file:
-        np.save(file, np.concatenate(parts))
+        for start in range(0, total, step):
+            index = np.arange(start, min(start + step, total))
+            encode = _encode_around if spec.around else _encode
+            values = encode(encoder, whole, index, spec, context)
+            if start == 0:
+                shape = (total, *values.shape[1:])
+                header = {"descr": values.dtype.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(values.tobytes())
+            context.report(Progress(share=(start + len(index)) / total, stage=f"features {slide.id}"))
     part.rename(path)
 
 
 def _encode(
     encoder: Encoder, slide: Slide, index: IntArray, spec: FeatureSpec, context: RunContext
 ) -> FloatArray:
-    patches = to_tensor(slide.patches(spec.level, index), context.device, spec.input_px)
+    return _apply(encoder, slide.patches(spec.level, index), spec, context)
+
+
+def _encode_around(
+    encoder: Encoder, slide: Slide, index: IntArray, spec: FeatureSpec, context: RunContext
+) -> FloatArray:
+    inside = slide.tiles_inside(index, spec.around)
+    out = np.zeros((*inside.shape, encoder.width), np.float16)
+    out[inside] = _apply(encoder, slide.tiles_around(index, spec.around)[inside], spec, context)
+    return out
+
+
+def _apply(encoder: Encoder, pixels: Pixels, spec: FeatureSpec, context: RunContext) -> FloatArray:
+    patches = to_tensor(pixels, context.device, spec.input_px)
     bf16 = context.precision == "bf16"
     with torch.inference_mode(), torch.autocast(context.device, torch.bfloat16, enabled=bf16):
         out = encoder.grid(patches, spec.grid) if spec.grid else encoder(patches)

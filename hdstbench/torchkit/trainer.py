@@ -58,10 +58,11 @@ class TorchModel(Model, ABC):
     """A model that is a torch network: subclasses say what it is, this trains and applies it.
 
     After every epoch the mean squared error on the validation units is taken, and the weights of
-    the best epoch are kept.
+    the best epoch are kept; `validation` is its error, None without validation units.
     """
 
     net: nn.Module
+    validation: float | None = None
 
     def __init__(self, config: Training) -> None:
         self.training = config
@@ -129,6 +130,7 @@ class TorchModel(Model, ABC):
                 best = (error, self.net)
         assert best is not None
         self.net = best[1]
+        self.validation = best[0] if val else None
         self.finish(train)
 
     @override

@@ -44,4 +44,8 @@ PLUGIN = ModelPlugin(
         "The mean over training and inner validation units. Constant a gene, so its pcc_gene is 0 by "
         "definition; its pcc_bin shows what that measures."
     ),
+    exceptions={
+        "signal": "it predicts the training mean, whatever the picture shows",
+        "other-seed": "nothing is drawn",
+    },
 )

@@ -1,0 +1,257 @@
+"""EGN: a patch seen with the help of the training units that look most like it.
+
+Paper: Yang et al., "Exemplar Guided Deep Neural Network for Spatial Transcriptomics Analysis of Gene
+Expression Prediction", WACV 2023, doi:10.1109/WACV56688.2023.00501.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from hdstbench.arrays import IntArray
+from hdstbench.errors import DataError
+from hdstbench.plugins.plugin import ModelPlugin, RunContext
+from hdstbench.plugins.weights import OFFLINE
+from hdstbench.protocol.slide import Slide
+from hdstbench.torchkit.batch import Batch, BatchLabels, to_tensor, unit_batches
+from hdstbench.torchkit.encoders import make_encoder, read_weights
+from hdstbench.torchkit.features import FeatureSpec, frozen_features
+from hdstbench.torchkit.schedule import Schedule
+from hdstbench.torchkit.space import SpaceName
+from hdstbench.torchkit.trainer import TUNED, Optimiser, TorchModel, Training
+from hdstbench_baselines.egn_network import EGNetwork, EGNShape
+from hdstbench_baselines.egn_official import OFFICIAL, load_official
+from hdstbench_baselines.retrieval import Bank, sources_of
+
+__all__ = ["EGN", "OFFICIAL", "PLUGIN", "EGNConfig", "correlation", "egn_loss", "load_official"]
+
+MEAN, STD = (0.5476, 0.5218, 0.6881), (0.2461, 0.2101, 0.1649)
+"""Of the channels of the authors' images."""
+AUTHORS_ENCODER, HALF = "resnet50", (0.5, 0.5, 0.5)
+"""Retrieval sees pixels in [-1, 1] with the authors' encoder; any other has its own statistics."""
+PCC_SHARE, EPSILON = 0.5, 1e-8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EGNConfig(Training):
+    """The authors' settings.
+
+    Attributes:
+        encoder: Frozen; its features say which training units are alike, and describe them.
+        input_px: Side to which patches are resized; 0 for the next multiple of `grid`.
+        exemplars: How many a unit gets; 9 in the paper's text, 6 in the authors' example command.
+        paper_update: See `EGNShape`; so for the other sizes.
+    """
+
+    encoder: str = AUTHORS_ENCODER
+    weights: str = "pretrained"
+    epochs: int = 50
+    batch_size: int = 32
+    optimiser: Optimiser = "adamw"
+    learning_rate: float = 5e-4
+    weight_decay: float = 1e-4
+    schedule: Schedule = "restarts"
+    patience: int = 5
+    space: SpaceName = "minmax"
+    input_px: int = 0
+    exemplars: int = 9
+    grid: int = 8
+    width: int = 1024
+    depth: int = 8
+    heads: int = 16
+    head_width: int = 64
+    hidden: int = 4096
+    exemplar_heads: int = 8
+    exemplar_width: int = 64
+    projector_layers: int = 2
+    paper_update: bool = False
+
+
+def correlation(predicted: Tensor, target: Tensor) -> Tensor:
+    """Pearson's r of each gene over the units of a batch, [B, G] -> [G]; 0 where one is constant."""
+    p, t = predicted - predicted.mean(dim=0), target - target.mean(dim=0)
+    norms = torch.linalg.vector_norm(p, dim=0) * torch.linalg.vector_norm(t, dim=0)
+    return (p * t).sum(dim=0) / (norms + EPSILON)
+
+
+def egn_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error and half of one less the mean correlation, [B, G] each."""
+    predicted = predicted.float()
+    distance = 1 - correlation(predicted, target).mean()
+    return functional.mse_loss(predicted, target) + PCC_SHARE * distance
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """Features of the units of a view, [N, M], and numbers of their exemplars, [N, k]."""
+
+    features: Tensor
+    exemplars: IntArray
+
+
+class EGN(TorchModel):
+    """Regress each unit from its patch and from its exemplars among the training units."""
+
+    net: EGNetwork
+
+    def __init__(self, config: EGNConfig) -> None:
+        super().__init__(config)
+        self.config = config
+
+    def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
+        """Train on at least two slides.
+
+        Raises:
+            DataError: If there is one slide alone, or the weights do not fit.
+        """
+        if len({slide.id for slide in train}) < 2:  # noqa: PLR2004 - a second one
+            msg = (
+                "egn needs at least two training slides, since exemplars are never taken from a unit's own "
+                "slide"
+            )
+            raise DataError(msg)
+        self._patch_px = train[0].patch_px["unit"]
+        super().fit(train, val, context)
+
+    @override
+    def build(self, genes: int) -> nn.Module:
+        c, context = self.config, self._context()
+        tensors = read_weights(context.weights) if context.weights else {}
+        if known := OFFICIAL.knows(tensors):
+            patch = math.isqrt(tensors["to_patch_embedding.1.weight"].shape[1] // 3)
+        else:
+            patch = -(-(c.input_px or self._patch_px) // c.grid)
+        self._frozen = _for_encoder(context, c) if known else context
+        self._side = patch * c.grid
+        with torch.random.fork_rng():
+            features = make_encoder(c.encoder, None).width
+        sizes = {f.name: getattr(c, f.name) for f in fields(EGNShape) if hasattr(c, f.name)}
+        net = EGNetwork(EGNShape(genes=genes, patch=patch, features=features, **sizes))
+        if known:
+            OFFICIAL.start(net, tensors)
+        return net
+
+    def prepare(self, train: Sequence[Slide], val: Sequence[Slide]) -> None:
+        """Make the bank; find the exemplars of the units that training and validation see again."""
+        targets = np.concatenate([slide.need_labels().target() for slide in train])
+        self._values = torch.from_numpy(self.space.inward(targets)).to(self.device)
+        rows = torch.cat([self._features(slide) for slide in train])
+        self._bank = Bank(rows.to(self.device), sources_of(train))
+        self._views = {_name(slide): self._look(slide) for slide in (*train, *val)}
+
+    @override
+    def batches(self, slide: Slide, rng: np.random.Generator | None) -> Iterator[Batch]:
+        order = None if rng is None else rng.permutation(len(slide))
+        view = self._views.get(_name(slide)) or self._look(slide)
+        mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (MEAN, STD))
+        for batch in unit_batches(slide, self.config.batch_size, order):
+            patches = to_tensor(slide.patches("unit", batch.index), self.device, self._side)
+            chosen = torch.from_numpy(view.exemplars[batch.index]).to(self.device)
+            batch.inputs["pixels"] = (patches.float() / 255 - mean) / std
+            batch.inputs["query"] = view.features[batch.index].to(self.device)
+            batch.inputs["exemplars"] = self._bank.rows[chosen]
+            batch.inputs["values"] = self._values[chosen]
+            yield batch
+
+    def loss(self, batch: Batch, labels: BatchLabels) -> Tensor:
+        """Squared error and correlation within the batch."""
+        return egn_loss(self.net(**batch.inputs), labels.target)
+
+    def infer(self, batch: Batch) -> Tensor:
+        """Predict from patch and exemplars."""
+        out: Tensor = self.net(**batch.inputs)
+        return out
+
+    def _features(self, slide: Slide) -> Tensor:
+        encoder = self.config.encoder
+        scale = HALF if encoder == AUTHORS_ENCODER else None
+        spec = FeatureSpec(encoder=encoder, level="unit", mean=scale, std=scale)
+        return torch.from_numpy(frozen_features([slide], spec, self._frozen)[0])
+
+    def _look(self, slide: Slide) -> _View:
+        features = self._features(slide)
+        return _View(features, self._bank.nearest(features, slide.id, self.config.exemplars))
+
+
+def _name(slide: Slide) -> tuple[str, bytes]:
+    """What tells views apart: the slide's pixels and the units that are seen of it."""
+    return slide.key, slide.rows("unit").tobytes()
+
+
+def _for_encoder(context: RunContext, config: EGNConfig) -> RunContext:
+    """The same context with the weights of the encoder instead of the checkpoint."""
+    if context.encoder_weights is None and config.weights == "pretrained":
+        msg = (
+            f"egn retrieves by features of a frozen {config.encoder}, which the checkpoint does not hold; "
+            f"put its weights where `hdstbench run` finds them, as {config.encoder}.safetensors in weights/ "
+            "of the cache"
+        )
+        raise DataError(msg)
+    return replace(context, weights=context.encoder_weights)
+
+
+_OFFICIAL = EGNConfig()
+_QUICK = EGNConfig(
+    encoder=OFFLINE,
+    epochs=3,
+    epoch_units=3_000,
+    learning_rate=1e-3,
+    schedule="cosine",
+    patience=0,
+    input_px=64,
+    grid=4,
+    width=128,
+    depth=2,
+    heads=4,
+    head_width=32,
+    hidden=256,
+    exemplar_heads=4,
+    exemplar_width=32,
+)
+
+PLUGIN = ModelPlugin(
+    name="egn",
+    kind="model",
+    context="unit",
+    recipes={
+        "official": _OFFICIAL,
+        "tuned": replace(_OFFICIAL, rates=TUNED),
+        "common": replace(
+            _OFFICIAL,
+            batch_size=256,
+            optimiser="sgd",
+            learning_rate=1e-4,
+            weight_decay=1e-4,
+            schedule="cosine",
+            patience=10,
+            space="task",
+        ),
+        "quick": _QUICK,
+        "tiny": replace(
+            _QUICK,
+            encoder="tiny",
+            weights="none",
+            epochs=3,
+            epoch_units=0,
+            batch_size=32,
+            learning_rate=2e-3,
+            input_px=0,
+            width=32,
+            heads=2,
+            head_width=16,
+            hidden=64,
+            exemplar_heads=2,
+            exemplar_width=8,
+        ),
+    },
+    build=EGN,
+    paper="doi:10.1109/WACV56688.2023.00501",
+    licence="none stated",
+    notes="...",
+)

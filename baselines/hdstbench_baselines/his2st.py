@@ -1,0 +1,219 @@
+"""Hist2ST ("His2ST"): HisToGene's transformer behind convolutions and before a graph of neighbours.
+
+Paper: Zeng et al., Briefings in Bioinformatics 2022, doi:10.1093/bib/bbac297.
+
+Differences from the authors' code are listed in PLUGIN.notes, so the leaderboard shows them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from hdstbench.errors import DataError
+from hdstbench.plugins.plugin import ModelPlugin, RunContext
+from hdstbench.protocol.slide import Slide
+from hdstbench.torchkit.batch import Batch, BatchLabels, to_tensor
+from hdstbench.torchkit.encoders import read_weights
+from hdstbench.torchkit.schedule import Schedule
+from hdstbench.torchkit.space import SpaceName
+from hdstbench.torchkit.trainer import TUNED, Optimiser, TorchModel, Training
+from hdstbench_baselines.grid_graph import Prune, adjacency
+from hdstbench_baselines.his2st_loss import (
+    LossWeights,
+    Truth,
+    Window,
+    augment,
+    draw_copies,
+    his2st_loss,
+    his2st_terms,
+)
+from hdstbench_baselines.his2st_network import OFFICIAL, Hist2STNetwork, Plan, load_official
+from hdstbench_baselines.his_to_gene import start_head
+from hdstbench_baselines.positions import PositionMap
+from hdstbench_baselines.windows import window_batches
+
+__all__ = ["PLUGIN", "Hist2ST", "Hist2STConfig", "load_official"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hist2STConfig(Training):
+    """The authors' settings for HER2+, without pruning of the graph.
+
+    Attributes:
+        batch_size: Means nothing: a step takes one window.
+        weights: "none", or the authors' checkpoint; there is no image encoder.
+        input_px: Side to which patches are resized first; 0 for as they are. The stem is as wide as
+            makes a map of `plan.map_side`, and patches are brought to the nearest multiple of that.
+        position_steps: Rows of the position tables, that array indices are divided among; 0 for a row
+            an index.
+        start_at_mean: Let the head start at the training mean, with zero weights; the authors' starts
+            at random.
+        neighbours: k nearest units of the window that a unit is joined to.
+        prune: Which edges are left out again.
+        self_loop: Make each unit a neighbour of itself; not so in the authors' code, where a unit's own
+            state comes back on paths of two edges only.
+        plan: Sizes of the network; its stem follows from the patches.
+        loss: Weights of the loss.
+    """
+
+    weights: str = "none"
+    epochs: int = 350
+    batch_size: int = 1
+    optimiser: Optimiser = "adam"
+    learning_rate: float = 1e-5
+    schedule: Schedule = "steps"
+    patience: int = 20
+    space: SpaceName = "log10"
+    input_px: int = 0
+    position_steps: int = 0
+    start_at_mean: bool = False
+    neighbours: int = 4
+    prune: Prune = "NA"
+    self_loop: bool = False
+    plan: Plan = field(default_factory=Plan)
+    loss: LossWeights = field(default_factory=LossWeights)
+
+
+class Hist2ST(TorchModel):
+    """Regress the units of a spatial window together, and the distribution of their counts."""
+
+    net: Hist2STNetwork
+
+    def __init__(self, config: Hist2STConfig) -> None:
+        super().__init__(config)
+        self.config = config
+        self.stem, self.places = 1, PositionMap(1)
+        self.median: dict[str, float] = {}
+
+    @override
+    def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
+        px = self.config.input_px or train[0].patch_px["unit"]
+        self.stem = stem_of(px, self.config.plan.map_side)
+        self.places = PositionMap.of([*train, *val], self.config.position_steps)
+        super().fit(train, val, context)
+
+    @override
+    def build(self, genes: int) -> nn.Module:
+        net = Hist2STNetwork(self._plan(), self.places.rows, genes)
+        path = self._context().weights
+        if path is not None:
+            tensors = read_weights(path)
+            if not OFFICIAL.knows(tensors):
+                msg = f"{path} is no Hist2ST checkpoint, and the model has no image encoder to load"
+                raise DataError(msg)
+            OFFICIAL.start(net, tensors)
+        return net
+
+    def prepare(self, train: Sequence[Slide], val: Sequence[Slide]) -> None:
+        """Take the median total of each training slide, by which sizes of units are measured."""
+        if self.config.start_at_mean:
+            start_head(self.net.head, self.training_mean(train))
+        for slide in train:
+            totals = slide.need_labels().counts().sum(axis=1)
+            self.median[slide.id] = max(float(np.median(totals)), 1.0)
+
+    @override
+    def batches(self, slide: Slide, rng: np.random.Generator | None) -> Iterator[Batch]:
+        c, side = self.config, self.stem * self.config.plan.map_side
+        for batch, view, members in window_batches(slide, rng):
+            patches = to_tensor(view.patches("unit", members), self.device, side)
+            grid = view.grid[members]
+            graph = adjacency(grid, c.neighbours, c.prune, self_loop=c.self_loop)
+            batch.inputs["patches"] = x_first(patches)
+            batch.inputs["positions"] = self.places(grid).to(self.device)
+            batch.inputs["neighbours"] = torch.from_numpy(graph).to(self.device)
+            if rng is not None:
+                batch.inputs["draws"] = draw_copies(rng, c.loss.copies)
+            yield batch
+
+    def labels(self, batch: Batch) -> BatchLabels:
+        """Targets of a batch, and raw counts for the likelihood."""
+        labels = super().labels(batch)
+        counts = batch.slide.need_labels().counts(batch.index).toarray()
+        labels.counts = torch.from_numpy(counts.astype(np.float32)).to(self.device)
+        return labels
+
+    @override
+    def loss(self, batch: Batch, labels: BatchLabels) -> Tensor:
+        assert labels.counts is not None
+        window, weights = _window(batch), self.config.loss
+        scale = labels.counts.sum(dim=1) / self.median[batch.slide.id]
+        truth = Truth(labels.target, labels.counts, scale)
+        copies = (augment(window.patches, draw) for draw in batch.inputs["draws"])
+        return his2st_loss(his2st_terms(self.net, window, copies, truth, weights), weights)
+
+    @override
+    def infer(self, batch: Batch) -> Tensor:
+        return self.net(*_window(batch))[batch.inputs["kept"].to(self.device)]
+
+    def _plan(self) -> Plan:
+        loss = self.config.loss
+        return replace(self.config.plan, stem=self.stem, counts=loss.counts > 0, distils=loss.copies > 0)
+
+
+def stem_of(px: int, map_side: int) -> int:
+    """Side of the stem that makes a map of a patch: 7 at 112 px, 14 at 224 px, for a map of 16."""
+    return max(1, int(px / map_side + 0.5))
+
+
+def x_first(patches: Tensor) -> Tensor:
+    """Swap the image axes, as the authors have them, [N, 3, y, x] -> [N, 3, x, y]."""
+    return patches.transpose(-1, -2)
+
+
+def _window(batch: Batch) -> Window:
+    inputs = batch.inputs
+    return Window(inputs["patches"], inputs["positions"], inputs["neighbours"])
+
+
+OFFICIAL_RECIPE = Hist2STConfig()
+SMALL = Plan(map_side=4, channels=32, mixers=1, depth=1, rounds=2, heads=2, head_width=16, dropout=0.0)
+PLUGIN = ModelPlugin(
+    name="his2st",
+    kind="model",
+    context="slide",
+    recipes={
+        "official": OFFICIAL_RECIPE,
+        "tuned": replace(OFFICIAL_RECIPE, rates=TUNED),
+        "common": replace(
+            OFFICIAL_RECIPE,
+            epochs=50,
+            optimiser="sgd",
+            learning_rate=1e-4,
+            weight_decay=1e-4,
+            schedule="cosine",
+            patience=10,
+        ),
+        "quick": replace(
+            OFFICIAL_RECIPE,
+            epochs=6,
+            epoch_units=6_000,
+            optimiser="adamw",
+            learning_rate=1e-3,
+            weight_decay=1e-2,
+            schedule="cosine",
+            patience=0,
+            input_px=28,
+            plan=SMALL,
+            loss=LossWeights(copies=1),
+        ),
+        "tiny": replace(
+            OFFICIAL_RECIPE,
+            epochs=8,
+            optimiser="adamw",
+            learning_rate=3e-3,
+            schedule="constant",
+            patience=0,
+            plan=SMALL,
+            loss=LossWeights(copies=1),
+        ),
+    },
+    build=Hist2ST,
+    paper="doi:10.1093/bib/bbac297",
+    licence="none stated",
+    notes=(""),
+)

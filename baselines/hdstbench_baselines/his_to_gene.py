@@ -1,0 +1,251 @@
+"""HisToGene: raw pixels and array places of a window's units, mixed by a transformer.
+
+Paper: Pang, Su, Li, bioRxiv 2021.11.28.470212.
+
+Differences from the authors' code are listed in PLUGIN.notes, so the leaderboard shows them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from typing_extensions import override
+
+from hdstbench.errors import DataError
+from hdstbench.plugins.plugin import ModelPlugin, RunContext
+from hdstbench.protocol.slide import Slide
+from hdstbench.torchkit.batch import Batch, BatchLabels, to_tensor
+from hdstbench.torchkit.encoders import read_weights
+from hdstbench.torchkit.space import SpaceName
+from hdstbench.torchkit.trainer import TUNED, Optimiser, TorchModel, Training
+from hdstbench_baselines.attention import TransformerBlock
+from hdstbench_baselines.official import Official, Tensors
+from hdstbench_baselines.positions import PositionMap, PositionTables
+from hdstbench_baselines.windows import window_batches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HisToGeneConfig(Training):
+    """The authors' settings, those of their tutorial where their files differ.
+
+    Attributes:
+        batch_size: Means nothing: a step takes one window.
+        weights: "none", or the authors' checkpoint; there is no image encoder.
+        input_px: Side to which patches are resized; 0 for as they are, which is what the authors'
+            argument for the patch size does.
+        position_steps: Rows of the position tables, that array indices are divided among; 0 for a row
+            an index.
+        start_at_mean: Let the head start at the training mean, with zero weights; the authors' starts
+            at random.
+        width: D of the tokens.
+        depth: Transformer blocks; 8 in the tutorial, 4 by default in the authors' class.
+    """
+
+    weights: str = "none"
+    epochs: int = 100
+    batch_size: int = 1
+    optimiser: Optimiser = "adam"
+    learning_rate: float = 1e-5
+    patience: int = 10
+    space: SpaceName = "log10"
+    input_px: int = 0
+    position_steps: int = 0
+    start_at_mean: bool = False
+    width: int = 1024
+    depth: int = 8
+    heads: int = 16
+    head_width: int = 64
+    dropout: float = 0.1
+
+
+class HisToGeneNetwork(nn.Module):
+    """A linear layer on pixels, position tables, transformer blocks, a linear head."""
+
+    def __init__(self, config: HisToGeneConfig, px: int, rows: int, genes: int) -> None:
+        super().__init__()
+        c = config
+        self.embed = nn.Linear(3 * px**2, c.width)
+        self.places = PositionTables(rows, c.width)
+        self.dropout = nn.Dropout(c.dropout)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(c.width, c.heads, c.head_width, 2 * c.width, c.dropout) for _ in range(c.depth)
+        )
+        self.head = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, genes))
+
+    def forward(self, pixels: Tensor, positions: Tensor) -> Tensor:
+        """Predict a window's units together.
+
+        Args:
+            pixels: 0 to 255, in the order of `flat_pixels`, [N, 3 S^2].
+            positions: Rows of the (x, y) tables, int64 [N, 2].
+
+        Returns:
+            [N, G].
+        """
+        tokens = self.dropout(self.embed(pixels.float()) + self.places(positions))[None]
+        for block in self.blocks:
+            tokens = block(tokens)
+        out: Tensor = self.head(tokens[0])
+        return out
+
+
+def flat_pixels(patches: Tensor) -> Tensor:
+    """Flatten patches in the authors' order, x slowest and colour fastest, [N, 3, S, S] -> [N, 3 S^2]."""
+    return rearrange(patches, "n c y x -> n (x y c)")
+
+
+BLOCK = r"vit\.transformer\.layers\.(\d+)\."
+OFFICIAL = Official(
+    model="HisToGene",
+    mark=r"vit\.transformer\.layers\.0\.0\.fn\.to_qkv\.weight",
+    rules=(
+        (r"patch_embedding\.(.*)", r"embed.\1"),
+        (r"([xy])_embed\.weight", r"places.\1.weight"),
+        (BLOCK + r"0\.norm\.(.*)", r"blocks.\1.attention_norm.\2"),
+        (BLOCK + r"0\.fn\.to_qkv\.(.*)", r"blocks.\1.attention.qkv.\2"),
+        (BLOCK + r"0\.fn\.to_out\.0\.(.*)", r"blocks.\1.attention.out.\2"),
+        (BLOCK + r"1\.norm\.(.*)", r"blocks.\1.feed_norm.\2"),
+        (BLOCK + r"1\.fn\.net\.0\.(.*)", r"blocks.\1.feed.wide.\2"),
+        (BLOCK + r"1\.fn\.net\.3\.(.*)", r"blocks.\1.feed.narrow.\2"),
+        (r"gene_head\.(.*)", r"head.\1"),
+    ),
+    anew=(r"head\.1\..*",),
+    tables=(r"places\..*",),
+)
+
+
+def start_head(head: nn.Sequential, mean: Tensor) -> None:
+    """Let a normalised linear head predict some mean [G] at first."""
+    nn.init.zeros_(head[-1].weight)
+    with torch.no_grad():
+        head[-1].bias.copy_(mean)
+
+
+def load_official(state_dict: Tensors, *, heads: int = 16) -> HisToGeneNetwork:
+    """Make the network of an official checkpoint, of its patch size, tables, depth and genes.
+
+    Args:
+        state_dict: Tensors under the authors' names.
+        heads: Heads of every attention, which shapes do not tell.
+
+    Raises:
+        DataError: If a tensor is missing, extra or of another shape.
+    """
+    ours = OFFICIAL.rename(state_dict)
+    width, inputs = ours["embed.weight"].shape
+    config = HisToGeneConfig(
+        width=width,
+        depth=sum(name.endswith("attention.qkv.weight") for name in ours),
+        heads=heads,
+        head_width=ours["blocks.0.attention.out.weight"].shape[1] // heads,
+    )
+    rows, genes = len(ours["places.x.weight"]), len(ours["head.1.bias"])
+    net = HisToGeneNetwork(config, round((inputs / 3) ** 0.5), rows, genes)
+    OFFICIAL.load(net, state_dict)
+    return net.eval()
+
+
+class HisToGene(TorchModel):
+    """Regress the units of a spatial window together."""
+
+    net: HisToGeneNetwork
+
+    def __init__(self, config: HisToGeneConfig) -> None:
+        super().__init__(config)
+        self.config = config
+        self.px, self.places = config.input_px, PositionMap(1)
+
+    @override
+    def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
+        self.px = self.config.input_px or train[0].patch_px["unit"]
+        self.places = PositionMap.of([*train, *val], self.config.position_steps)
+        super().fit(train, val, context)
+
+    @override
+    def build(self, genes: int) -> nn.Module:
+        net = HisToGeneNetwork(self.config, self.px, self.places.rows, genes)
+        path = self._context().weights
+        if path is not None:
+            tensors = read_weights(path)
+            if not OFFICIAL.knows(tensors):
+                msg = f"{path} is no HisToGene checkpoint, and the model has no image encoder to load"
+                raise DataError(msg)
+            OFFICIAL.start(net, tensors)
+        return net
+
+    def prepare(self, train: Sequence[Slide], val: Sequence[Slide]) -> None:
+        """Start the head at the mean target, where that is wanted."""
+        if self.config.start_at_mean:
+            start_head(self.net.head, self.training_mean(train))
+
+    @override
+    def batches(self, slide: Slide, rng: np.random.Generator | None) -> Iterator[Batch]:
+        for batch, view, members in window_batches(slide, rng):
+            patches = to_tensor(view.patches("unit", members), self.device, self.px)
+            batch.inputs["pixels"] = flat_pixels(patches)
+            batch.inputs["positions"] = self.places(view.grid[members]).to(self.device)
+            yield batch
+
+    @override
+    def loss(self, batch: Batch, labels: BatchLabels) -> Tensor:
+        return nn.functional.mse_loss(self._forward(batch), labels.target)
+
+    @override
+    def infer(self, batch: Batch) -> Tensor:
+        return self._forward(batch)[batch.inputs["kept"].to(self.device)]
+
+    def _forward(self, batch: Batch) -> Tensor:
+        return self.net(batch.inputs["pixels"], batch.inputs["positions"])
+
+
+OFFICIAL_RECIPE = HisToGeneConfig()
+PLUGIN = ModelPlugin(
+    name="his-to-gene",
+    kind="model",
+    context="slide",
+    recipes={
+        "official": OFFICIAL_RECIPE,
+        "tuned": replace(OFFICIAL_RECIPE, rates=TUNED),
+        "common": replace(
+            OFFICIAL_RECIPE,
+            epochs=50,
+            optimiser="sgd",
+            learning_rate=1e-4,
+            weight_decay=1e-4,
+            schedule="cosine",
+        ),
+        "quick": replace(
+            OFFICIAL_RECIPE,
+            epochs=6,
+            epoch_units=6_000,
+            optimiser="adamw",
+            learning_rate=5e-4,
+            weight_decay=1e-2,
+            schedule="cosine",
+            patience=0,
+            input_px=28,
+            width=128,
+            depth=2,
+            heads=4,
+            head_width=32,
+        ),
+        "tiny": replace(
+            OFFICIAL_RECIPE,
+            epochs=8,
+            optimiser="adamw",
+            learning_rate=1e-3,
+            patience=0,
+            width=32,
+            depth=1,
+            heads=2,
+            head_width=16,
+        ),
+    },
+    build=HisToGene,
+    paper="doi:10.1101/2021.11.28.470212",
+    licence="MIT",
+    notes=(""),
+)

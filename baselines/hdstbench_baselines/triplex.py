@@ -1,0 +1,265 @@
+"""TRIPLEX: a unit's patch, the 5 x 5 tiles around it and its whole slide, fused by attention.
+
+Paper: Chung et al., "Accurate Spatial Gene Expression Prediction by Integrating Multi-Resolution
+Features", CVPR 2024, arXiv:2403.07592.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from hdstbench.errors import DataError
+from hdstbench.plugins.plugin import ModelPlugin, RunContext
+from hdstbench.plugins.weights import OFFLINE
+from hdstbench.protocol.slide import Slide
+from hdstbench.torchkit.batch import SYMMETRIES, Batch, BatchLabels, to_tensor, turn, unit_batches
+from hdstbench.torchkit.encoders import make_encoder, read_weights
+from hdstbench.torchkit.features import FeatureSpec
+from hdstbench.torchkit.schedule import Schedule
+from hdstbench.torchkit.space import SpaceName
+from hdstbench.torchkit.trainer import TUNED, Optimiser, TorchModel, Training
+from hdstbench_baselines.triplex_network import Outputs, Triplex, triplex_loss
+from hdstbench_baselines.triplex_official import OFFICIAL, load_official
+from hdstbench_baselines.triplex_slide import Known, Wanted, look_up, part_for
+from hdstbench_baselines.triplex_whole import Stack
+
+__all__ = ["PLUGIN", "TriplexConfig", "TriplexModel", "load_official"]
+
+UNIT = "unit"
+_FUSION = Stack(depth=1, heads=4, ratio=4, dropout=0.4)
+_WHOLE = Stack(depth=5, heads=8, ratio=4, dropout=0.3)
+_AROUND = Stack(depth=4, heads=4, ratio=4, dropout=0.3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriplexConfig(Training):
+    """The authors' settings for her2st.
+
+    Attributes:
+        encoder: Of patches, tiles and the slide's units; only that of patches is trained.
+        train_encoder: Train it; else the patch's features are cached too.
+        target_grid: A frozen feature map of a patch is pooled to so many tokens a side; 0 for one token.
+        input_px: Side to which patches and tiles are resized; 0 for as they are.
+        width: D.
+        fusion: Cross-attention of a unit's token of the slide with its patch and its tiles.
+        whole: Attention among all prepared units of a slide.
+        around: Attention among the tiles around a unit.
+        neighbours: What stands for a tile: its own features, or those of the prepared unit that is
+            nearest to its centre, if one is within half a tile.
+        global_keys: Units of a slide that all others look at; where there are more, so many of them.
+        detach_fusion: See `triplex_loss`.
+        start_at_mean: Heads start at the training mean, not at random.
+    """
+
+    encoder: str = "resnet18"
+    weights: str = "pretrained"
+    train_encoder: bool = True
+    target_grid: int = 4
+    input_px: int = 0
+    width: int = 512
+    fusion: Stack = _FUSION
+    whole: Stack = _WHOLE
+    around: Stack = _AROUND
+    neighbours: Literal["tiles", "units"] = "tiles"
+    global_keys: int = 6_000
+    detach_fusion: bool = False
+    start_at_mean: bool = False
+    epochs: int = 200
+    batch_size: int = 128
+    optimiser: Optimiser = "adam"
+    learning_rate: float = 1e-4
+    schedule: Schedule = "steps"
+    patience: int = 20
+    space: SpaceName = "log10"
+
+
+class TriplexModel(TorchModel):
+    """Regress each unit from three views; a batch is of one slide, which goes through as a whole."""
+
+    net: Triplex
+
+    def __init__(self, config: TriplexConfig) -> None:
+        super().__init__(config)
+        self.config = config
+        self.known: dict[str, Known] = {}
+
+    @override
+    def build(self, genes: int) -> nn.Module:
+        c, context = self.config, self._context()
+        tensors = read_weights(context.weights) if context.weights else {}
+        self.frozen = context
+        if OFFICIAL.knows(tensors):
+            self.frozen = replace(context, weights=_own_weights(context, c))
+        encoder = make_encoder(c.encoder, self.frozen.weights)
+        stacks = (c.fusion, c.whole, c.around)
+        net = Triplex(
+            encoder if c.train_encoder else None,
+            encoder.width,
+            c.width,
+            genes,
+            stacks,
+            own_tiles=c.neighbours == "tiles",
+        )
+        if OFFICIAL.knows(tensors):
+            OFFICIAL.start(net, tensors)
+        return net
+
+    def prepare(self, train: Sequence[Slide], val: Sequence[Slide]) -> None:
+        """Start the heads at the mean target, if that is wanted."""
+        if self.config.start_at_mean:
+            mean = self.training_mean(train)
+            with torch.no_grad():
+                for head in self.net.heads():
+                    head.weight.zero_()
+                    head.bias.copy_(mean)
+
+    @override
+    def batches(self, slide: Slide, rng: np.random.Generator | None) -> Iterator[Batch]:
+        known, rows = self._known(slide), slide.rows(UNIT)
+        order = None if rng is None else rng.permutation(len(slide))
+        context = self._of_slide(known) if rng is None else {}
+        for batch in unit_batches(slide, self.config.batch_size, order):
+            mine = rows[batch.index]
+            batch.inputs |= {
+                "rows": torch.from_numpy(mine).to(self.device),
+                "target": self._target(batch, known, rng),
+                "inside": torch.from_numpy(known.inside[mine]).to(self.device),
+                **context,
+            }
+            if known.tiles is None:
+                batch.inputs["near"] = torch.from_numpy(known.near[mine]).to(self.device)
+            else:
+                batch.inputs["tiles"] = torch.from_numpy(known.tiles[mine].astype(np.float32)).to(self.device)
+            yield batch
+
+    def loss(self, batch: Batch, labels: BatchLabels) -> Tensor:
+        """Seven squared errors; the slide goes through with gradients, as far as it matters here."""
+        known, near = self._known(batch.slide), batch.inputs.get("near")
+        part = part_for(known, batch.inputs["rows"], near, deep=self.config.whole.depth > 1)
+        entered = self.net.enter_whole(known.features[part.units])
+        whole = self.net.whole(entered, part.places, part.keys, part.rows)
+        around = batch.inputs["tiles"] if near is None else entered[part.number[near]]
+        out = self._forward(batch, around, whole)
+        return triplex_loss(out, labels.target, detach_fusion=self.config.detach_fusion)
+
+    def infer(self, batch: Batch) -> Tensor:
+        """What the fusion says."""
+        near, inputs = batch.inputs.get("near"), batch.inputs
+        around = inputs["tiles"] if near is None else inputs["entered"][near]
+        return self._forward(batch, around, inputs["whole"][inputs["rows"]]).fused
+
+    def _of_slide(self, known: Known) -> dict[str, Tensor]:
+        """All units of a slide as they enter the global branch and as they leave it, each [N, D]."""
+        with self.autocast():
+            entered = self.net.enter_whole(known.features)
+            return {"entered": entered, "whole": self.net.whole(entered, known.places, known.keys)}
+
+    def _forward(self, batch: Batch, around: Tensor, whole: Tensor) -> Outputs:
+        target, inside = batch.inputs["target"], batch.inputs["inside"]
+        if self.net.encoder is not None:
+            target = self.net.target_tokens(self.net.encoder.prepare(target))
+        out: Outputs = self.net(target, around * inside[:, :, None], inside, whole)
+        return out
+
+    def _target(self, batch: Batch, known: Known, rng: np.random.Generator | None) -> Tensor:
+        if known.target is not None:
+            rows = batch.slide.rows(UNIT)[batch.index]
+            return torch.from_numpy(known.target[rows]).to(self.device)
+        patches = to_tensor(batch.slide.patches(UNIT, batch.index), self.device, self.config.input_px)
+        if rng is None:
+            return patches
+        return turn(patches, torch.from_numpy(rng.integers(SYMMETRIES, size=len(patches))).to(self.device))
+
+    def _known(self, slide: Slide) -> Known:
+        """Look a slide up, read once."""
+        if slide.key not in self.known:
+            c = self.config
+            spec = FeatureSpec(encoder=c.encoder, level=UNIT, input_px=c.input_px)
+            wanted = Wanted(
+                spec=spec,
+                target_grid=None if c.train_encoder else c.target_grid,
+                tiles=c.neighbours == "tiles",
+                global_keys=c.global_keys,
+            )
+            self.known[slide.key] = look_up(slide.whole(), wanted, self.frozen)
+        return self.known[slide.key]
+
+
+def _own_weights(context: RunContext, config: TriplexConfig) -> Path | None:
+    """The frozen encoder's weights, where a checkpoint holds all others."""
+    if context.encoder_weights is None and config.weights == "pretrained":
+        msg = (
+            f"a TRIPLEX checkpoint holds no frozen encoder; put the weights of {config.encoder} where "
+            f"`hdstbench run` looks for them, the cache's folder weights, as {config.encoder}.safetensors"
+        )
+        raise DataError(msg)
+    return context.encoder_weights
+
+
+_SGD = TriplexConfig(
+    epochs=50,
+    batch_size=256,
+    optimiser="sgd",
+    momentum=0.9,
+    weight_decay=1e-4,
+    schedule="cosine",
+    patience=10,
+    space="task",
+)
+_SMALL = Stack(depth=1, heads=4, ratio=1, dropout=0.1)
+
+PLUGIN = ModelPlugin(
+    name="triplex",
+    kind="model",
+    context="slide",
+    recipes={
+        "official": TriplexConfig(),
+        "tuned": TriplexConfig(rates=TUNED),
+        "common": _SGD,
+        "quick": TriplexConfig(
+            encoder=OFFLINE,
+            train_encoder=False,
+            target_grid=0,
+            width=128,
+            fusion=_SMALL,
+            whole=_SMALL,
+            around=_SMALL,
+            neighbours="units",
+            global_keys=512,
+            start_at_mean=True,
+            epochs=6,
+            epoch_units=6_000,
+            batch_size=256,
+            optimiser="adamw",
+            learning_rate=1e-3,
+            weight_decay=1e-2,
+            schedule="cosine",
+            patience=0,
+        ),
+        "tiny": TriplexConfig(
+            encoder="tiny",
+            weights="none",
+            width=16,
+            fusion=Stack(depth=1, heads=2, ratio=1, dropout=0.0),
+            whole=Stack(depth=2, heads=2, ratio=1, dropout=0.0),
+            around=Stack(depth=1, heads=2, ratio=1, dropout=0.0),
+            global_keys=200,
+            start_at_mean=True,
+            epochs=3,
+            batch_size=32,
+            optimiser="adamw",
+            learning_rate=1e-2,
+            schedule="cosine",
+        ),
+    },
+    build=TriplexModel,
+    paper="arXiv:2403.07592 (CVPR 2024)",
+    licence="none stated",
+    notes="",
+)

@@ -1,0 +1,95 @@
+"""Measure what the official recipe of a trained model needs: parameters, GFLOP a unit, memory of a step.
+
+    python benchmarks/cost.py st-net magnet
+
+On simulated bins of 8 um with patches of 112 px and 250 genes, from random weights. Prints the `Cost`
+that the plugin holds.
+"""
+
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from hdstbench.data.card import load_dataset
+from hdstbench.data.prepare import prepare_slide
+from hdstbench.plugins.plugin import Cost, RunContext
+from hdstbench.plugins.registry import load_model
+from hdstbench.protocol.slide import Slide
+from hdstbench.protocol.task import open_fold
+from hdstbench.simulate.cohort import Cohort, simulate
+from hdstbench.sweep.memory import peak_host_mb, reset_peak
+from hdstbench.sweep.options import Options
+from hdstbench.sweep.plan import plan_job
+from hdstbench.torchkit.space import make_space
+from hdstbench.torchkit.trainer import TorchModel
+
+GENES, BLOCKS = 250, 1
+
+
+def slides(folder: Path) -> list[Slide]:
+    """A block of 256 bins of each of three simulated slides."""
+    simulate(Cohort(slides=3, size_mm=0.3), folder / "demo")
+    card = folder / "demo" / "dataset.toml"
+    card.write_text(card.read_text().replace("mpp = 0.5", "mpp = 0.25"))
+    dataset = load_dataset(str(card))
+    job = plan_job(dataset, "8um", Options())
+    res = dataset.card.resolution("8um")
+    folders = {s.id: prepare_slide(dataset, s, res) for s in dataset.card.samples}
+    fold = open_fold(job.task, job.split, 0, folders)
+    views = [*fold.train, fold.test[0].slide]
+    views = [replace(v, genes=v.genes[:GENES]) if len(v.genes) == GENES else _cut(v) for v in views]
+    return [v.take(max(v.blocks(), key=len)) for v in views]
+
+
+def _cut(slide: Slide) -> Slide:
+    from hdstbench.protocol.slide import open_slide
+
+    return open_slide(slide._folder, slide.genes[:GENES], slide.target)
+
+
+def measure(name: str, train: list[Slide], test: Slide, folder: Path) -> Cost:
+    """Measure one model."""
+    plugin = load_model(name)
+    config = plugin.recipes["official"]
+    model = plugin.build(replace(config, weights="none", epochs=1, epoch_units=1, patience=0))
+    assert isinstance(model, TorchModel)
+    model.fit(train, [], RunContext(seed=0, scratch=folder, cache=folder))
+    model.space = make_space(config.space, train)
+    model.predict(test.hidden())  # frozen features are cached now
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.predict(test.hidden())
+    batch = next(iter(model.batches(train[0], np.random.default_rng(0))))
+    model.net.train()
+    model.net.zero_grad(set_to_none=True)
+    reset_peak()
+    before = peak_host_mb()
+    model.loss(batch, model.labels(batch)).backward()  # type: ignore[no-untyped-call]
+    return Cost(
+        parameters=model.parameters,
+        gflop=float(f"{counter.get_total_flops() / len(test) / 1e9:.3g}"),
+        memory_mb=float(round(peak_host_mb() - before)),
+        batch=len(batch.index),
+    )
+
+
+def main() -> None:
+    """Print the cost of each model that is named."""
+    torch.set_num_threads(2)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        import os
+
+        os.environ["HDSTBENCH_CACHE"] = str(folder / "cache")
+        *train, test = slides(folder)
+        for model in sys.argv[1:]:
+            print(model, measure(model, train, test, folder), flush=True)
+
+
+if __name__ == "__main__":
+    main()
