@@ -60,6 +60,20 @@ def test_a_constant_feature_does_no_harm() -> None:
     np.testing.assert_allclose(line.apply(table(x)), other.apply(table(x[:, :3])), atol=1e-6)
 
 
+def test_a_feature_that_is_almost_never_there_throws_no_unit_out_of_bounds() -> None:
+    rng = np.random.default_rng(3)
+    x = np.column_stack([rng.normal(size=(100, 5)), np.zeros(100)])
+    x[7, 5] = 1e-4
+    y = rng.normal(size=(100, 2))
+    line = next(paths([table(x)], [y], (0.0001,)))
+    other = np.zeros((1, 6))
+
+    before = line.apply(table(other))
+    other[0, 5] = 0.2
+
+    assert np.abs(line.apply(table(other)) - before).max() < 1
+
+
 def test_more_features_than_units_can_be_solved() -> None:
     rng = np.random.default_rng(2)
     x, y = rng.normal(size=(20, 60)), rng.normal(size=(20, 3))

@@ -48,6 +48,22 @@ def test_st_net_trains_where_a_batch_would_end_with_one_unit(planted: list[Plant
     assert np.isfinite(model.predict(planted[1].slide.hidden())).all()
 
 
+def test_the_error_of_the_kept_epoch_is_told(planted: list[Planted], tmp_path: Path) -> None:
+    plugin = load_model("st-net")
+    model, blind = (plugin.build(plugin.recipes["tiny"]) for _ in range(2))
+    a, b, _ = (p.slide for p in planted)
+
+    model.fit([a], [b], _context(tmp_path))
+    (tmp_path / "blind").mkdir()
+    blind.fit([a.take(np.arange(65))], [], _context(tmp_path / "blind"))
+
+    error = model.predict(b.hidden()).astype(float) - b.need_labels().target()
+    assert isinstance(model, TorchModel)
+    assert model.validation == pytest.approx(np.mean(error**2))
+    assert isinstance(blind, TorchModel)
+    assert blind.validation is None
+
+
 @pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("with_validation", [True, False])
 def test_a_training_that_diverges_fails(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import MPP, make_slide, type_command
 
+from hdstbench.arrays import IntArray
 from hdstbench.data.card import Dataset, load_dataset
 from hdstbench.data.prepare import prepare_slide
 from hdstbench.errors import DataError
@@ -66,7 +67,7 @@ def test_a_part_shares_no_pixel_with_what_trains(tmp_path: Path, turn: float) ->
     train, test = split_part(slide, 4, 1)
 
     assert 0.2 < len(test) / len(slide) < 0.3
-    assert len(train) > 0.4 * len(slide)
+    assert len(train) > 0.3 * len(slide)
     for level in slide.levels:
         reach = (slide.patch_px[level] + slide.patch_px["unit"]) * MPP / 2
         gap = np.abs(train.xy_of(level)[:, None] - test.xy_of("unit")[None]).max(axis=2).min()
@@ -106,11 +107,13 @@ def test_nothing_but_places_of_tested_units_and_of_the_gap_is_looked_at(
 ) -> None:
     """Other counts there, in other units and in the tissue's sums: the fold trains on the same."""
     fold = open_fold(task(WITHIN), WITHIN, 1, folders)
-    trained, changed = rows(fold), {}
-    for name, folder in folders.items():
+    changed = {}
+    for test in fold.test:
+        name = test.slide.id
         changed[name] = tmp_path / name
-        shutil.copytree(folder, changed[name])
-        _scramble(changed[name], trained[name])
+        shutil.copytree(folders[name], changed[name])
+        train, _ = split_part(test.slide.take(sampled(folders[name])), WITHIN.parts, 1)
+        _scramble(changed[name], train.rows("unit"))
 
     other = open_fold(task(WITHIN), WITHIN, 1, changed)
 
@@ -122,7 +125,7 @@ def test_nothing_but_places_of_tested_units_and_of_the_gap_is_looked_at(
     assert (before != after).any()
 
 
-def _scramble(folder: Path, keep: set[int]) -> None:
+def _scramble(folder: Path, keep: IntArray) -> None:
     """Give all units but some the counts of other genes."""
     with np.load(folder / "labels" / "unit.npz") as file:
         unit = {name: file[name] for name in file.files}
@@ -130,7 +133,7 @@ def _scramble(folder: Path, keep: set[int]) -> None:
         slide = {name: file[name] for name in file.files}
     genes, rng = len(slide["gene_ids"]), np.random.default_rng(0)
     row = np.repeat(np.arange(len(unit["library"])), np.diff(unit["indptr"]))
-    lost = ~np.isin(row, list(keep))
+    lost = ~np.isin(row, keep)
     unit["indices"][lost] = rng.integers(0, genes, lost.sum())
     slide["pseudobulk"] = rng.permutation(slide["pseudobulk"])
     np.savez(folder / "labels" / "unit.npz", **unit)
@@ -164,16 +167,16 @@ def test_a_model_that_knows_places_alone_runs_within_slides_alone() -> None:
 
     assert ([s.name for s in within[0]], within[1]) == (["mean", "coords"], [])
     assert ([s.name for s in across[0]], across[1]) == (["mean"], ["coords"])
-    with pytest.raises(DataError, match="^coords can predict only slides that are in training too; .*$"):
+    with pytest.raises(DataError, match=r"^coords can predict only slides that are in training too; .*$"):
         settings_for(patient, settings, ("all", "coords"))
 
 
 def test_a_split_within_slides_runs_from_the_command_line(
     cohort_folder: Path, own_cache: Path, tmp_path: Path
 ) -> None:
-    words = "run -m mean,coords,ridge -d demo -r 16um --split within --recipe tiny --folds 1,2".split()
+    words = "run -m mean,coords,ridge -d demo -r 16um --split within --recipe tiny --folds 1,2"
 
-    done = type_command(*words, cwd=tmp_path, cache=own_cache, data=cohort_folder.parent)
+    done = type_command(*words.split(), cwd=tmp_path, cache=own_cache, data=cohort_folder.parent)
 
     assert done.returncode == 0, done.stdout + done.stderr
     text = (tmp_path / "runs/default/demo-16um-within.md").read_text()

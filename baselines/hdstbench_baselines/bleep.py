@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from hdstbench.plugins.plugin import ModelPlugin
+from hdstbench.plugins.plugin import ModelPlugin, RunContext
 from hdstbench.plugins.weights import OFFLINE
 from hdstbench.protocol.slide import Slide
 from hdstbench.torchkit.batch import SYMMETRIES, Batch, BatchLabels, to_tensor, turn, unit_batches
@@ -77,16 +77,19 @@ class BLEEP(TorchModel):
         self.config = config
         self._bank: Bank | None = None
 
+    def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
+        """Train; where the encoder is frozen, its features say how wide they are."""
+        self._first = train[0]
+        super().fit(train, val, context)
+
     @override
     def build(self, genes: int) -> nn.Module:
         c, weights = self.config, self._context().weights
         tensors = read_weights(weights) if weights else {}
         known = OFFICIAL.knows(tensors)
-        with torch.random.fork_rng(enabled=c.frozen):  # frozen: only its width counts
-            encoder = make_encoder(c.encoder, None if known or c.frozen else weights)
-        net = BLEEPNetwork(
-            None if c.frozen else encoder, encoder.width, genes, embedding=c.embedding, dropout=c.dropout
-        )
+        encoder = None if c.frozen else make_encoder(c.encoder, None if known else weights)
+        width = encoder.width if encoder else self._features(self._first).shape[1]
+        net = BLEEPNetwork(encoder, width, genes, embedding=c.embedding, dropout=c.dropout)
         if known:
             OFFICIAL.start(net, tensors)
         return net
@@ -117,7 +120,8 @@ class BLEEP(TorchModel):
         """Contrast patches with expressions; the bank is of older weights from here on."""
         self._bank, c = None, self.config
         image, spot = self.net(batch.inputs["image"]), self.net.spot(labels.target)
-        return contrastive(image.float(), spot.float(), c.temperature, detach=c.detach_targets)
+        with torch.autocast(self.device, enabled=False):  # similarities are too large for bfloat16
+            return contrastive(image.float(), spot.float(), c.temperature, detach=c.detach_targets)
 
     def infer(self, batch: Batch) -> Tensor:
         """Combine what the nearest training units measured; NaN where an embedding is not finite."""
@@ -166,7 +170,15 @@ PLUGIN = ModelPlugin(
             schedule="cosine",
             patience=10,
         ),
-        "quick": replace(_OFFICIAL, encoder=OFFLINE, frozen=True, epochs=6, schedule="cosine", patience=0),
+        "quick": replace(
+            _OFFICIAL,
+            encoder=OFFLINE,
+            frozen=True,
+            epochs=4,
+            temperature=16.0,
+            schedule="cosine",
+            patience=0,
+        ),
         "tiny": replace(
             _OFFICIAL,
             encoder="tiny",
@@ -182,5 +194,26 @@ PLUGIN = ModelPlugin(
     build=BLEEP,
     paper="arXiv:2306.01859",
     licence="Apache-2.0",
-    notes="...",
+    notes=(
+        "The spot head takes the panel's targets of the task instead of 3,467 genes after Harmony, whose "
+        "choice and correction saw the test slice. Images are RGB with ImageNet statistics, where the "
+        "authors' loader gives BGR. Batches are of 128 units, what one of the authors' four processes "
+        "sees, drawn at random over one slide, since the loop goes slide by slide; they are drawn anew each "
+        "epoch. At most 150 epochs; the epoch is chosen on inner validation blocks by the squared error of "
+        "retrieval, not by the loss on spots between training spots. A unit retrieves from training slides "
+        "of other patients, or of other slides where there is one patient; a test unit from all. Ties go to "
+        "the smaller number. Soft targets are not detached and not normalised anew after transposing, as in "
+        "the code; `detach_targets` stops their gradients. quick: frozen cached features of "
+        "EfficientNet-Lite0, heads trained for 4 epochs without augmentation, temperature 16."
+    ),
+    proven=(
+        "Embeddings of patches and expression, the loss and the heads' gradients at every temperature of the "
+        "reference, the units retrieved, and the predictions by average, nearest and weighted mean equal "
+        "those of the authors' code for the same state dict, with a ResNet-50 of an eighth of the width. The "
+        "number of parameters at 250 genes is theirs."
+    ),
+    published=(
+        "No: GSE240429 is not prepared by the suite, and the published number is after a correction that "
+        "saw the test slice."
+    ),
 )

@@ -13,6 +13,8 @@ GATE_HEADS = 4
 """Fixed in the authors' code; only sets the hidden width of the gates."""
 POOL_SHARE, POOL_SHARPNESS = 0.5, 0.1
 """Weight and inverse temperature of the softmax part of the pooling."""
+PCC_SHARE, EPSILON = 0.5, 1e-8
+"""Weight of the correlation in the loss, and what keeps it finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,3 +187,17 @@ class EGNetwork(nn.Module):
         """
         out: Tensor = self.head(self.features(pixels, query, exemplars, values))
         return out
+
+
+def correlation(predicted: Tensor, target: Tensor) -> Tensor:
+    """Pearson's r of each gene over the units of a batch, [B, G] -> [G]; 0 where one is constant."""
+    p, t = predicted - predicted.mean(dim=0), target - target.mean(dim=0)
+    norms = torch.linalg.vector_norm(p, dim=0) * torch.linalg.vector_norm(t, dim=0)
+    return (p * t).sum(dim=0) / (norms + EPSILON)
+
+
+def egn_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error and half of one less the mean correlation, [B, G] each."""
+    predicted = predicted.float()
+    distance = 1 - correlation(predicted, target).mean()
+    return functional.mse_loss(predicted, target) + PCC_SHARE * distance

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from hdstbench.arrays import CSR
 from hdstbench.errors import DataError
 from hdstbench.plugins.plugin import ModelPlugin, RunContext
 from hdstbench.protocol.slide import Slide
@@ -87,6 +88,7 @@ class Hist2ST(TorchModel):
         super().__init__(config)
         self.config = config
         self.stem, self.places = 1, PositionMap(1)
+        self.counts: dict[str, CSR] = {}
         self.median: dict[str, float] = {}
 
     @override
@@ -109,12 +111,13 @@ class Hist2ST(TorchModel):
         return net
 
     def prepare(self, train: Sequence[Slide], val: Sequence[Slide]) -> None:
-        """Take the median total of each training slide, by which sizes of units are measured."""
+        """Read counts, and their median total of each slide, by which sizes of units are measured."""
         if self.config.start_at_mean:
             start_head(self.net.head, self.training_mean(train))
         for slide in train:
-            totals = slide.need_labels().counts().sum(axis=1)
-            self.median[slide.id] = max(float(np.median(totals)), 1.0)
+            counts = slide.need_labels().counts()
+            self.counts[slide.id] = counts
+            self.median[slide.id] = max(float(np.median(counts.sum(axis=1))), 1.0)
 
     @override
     def batches(self, slide: Slide, rng: np.random.Generator | None) -> Iterator[Batch]:
@@ -133,7 +136,7 @@ class Hist2ST(TorchModel):
     def labels(self, batch: Batch) -> BatchLabels:
         """Targets of a batch, and raw counts for the likelihood."""
         labels = super().labels(batch)
-        counts = batch.slide.need_labels().counts(batch.index).toarray()
+        counts = self.counts[batch.slide.id][batch.index].toarray()
         labels.counts = torch.from_numpy(counts.astype(np.float32)).to(self.device)
         return labels
 
@@ -171,7 +174,7 @@ def _window(batch: Batch) -> Window:
 
 
 OFFICIAL_RECIPE = Hist2STConfig()
-SMALL = Plan(map_side=4, channels=32, mixers=1, depth=1, rounds=2, heads=2, head_width=16, dropout=0.0)
+SMALL = Plan(map_side=4, channels=32, mixers=1, depth=1, rounds=1, heads=2, head_width=16, dropout=0.0)
 PLUGIN = ModelPlugin(
     name="his2st",
     kind="model",
@@ -203,13 +206,13 @@ PLUGIN = ModelPlugin(
         ),
         "tiny": replace(
             OFFICIAL_RECIPE,
-            epochs=8,
+            epochs=6,
             optimiser="adamw",
-            learning_rate=3e-3,
-            schedule="constant",
+            learning_rate=2e-2,
             patience=0,
+            self_loop=True,
             plan=SMALL,
-            loss=LossWeights(copies=1),
+            loss=LossWeights(counts=1e-3, copies=1),
         ),
     },
     build=Hist2ST,

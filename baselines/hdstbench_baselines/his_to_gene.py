@@ -54,6 +54,7 @@ class HisToGeneConfig(Training):
     input_px: int = 0
     position_steps: int = 0
     start_at_mean: bool = False
+    standardise: bool = False
     width: int = 1024
     depth: int = 8
     heads: int = 16
@@ -64,9 +65,14 @@ class HisToGeneConfig(Training):
 class HisToGeneNetwork(nn.Module):
     """A linear layer on pixels, position tables, transformer blocks, a linear head."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, config: HisToGeneConfig, px: int, rows: int, genes: int) -> None:
         super().__init__()
         c = config
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("std", torch.ones(3))
         self.embed = nn.Linear(3 * px**2, c.width)
         self.places = PositionTables(rows, c.width)
         self.dropout = nn.Dropout(c.dropout)
@@ -85,7 +91,8 @@ class HisToGeneNetwork(nn.Module):
         Returns:
             [N, G].
         """
-        tokens = self.dropout(self.embed(pixels.float()) + self.places(positions))[None]
+        colours = (rearrange(pixels.float(), "n (p c) -> n p c", c=3) - self.mean) / self.std
+        tokens = self.dropout(self.embed(colours.flatten(1)) + self.places(positions))[None]
         for block in self.blocks:
             tokens = block(tokens)
         out: Tensor = self.head(tokens[0])
@@ -114,6 +121,7 @@ OFFICIAL = Official(
     ),
     anew=(r"head\.1\..*",),
     tables=(r"places\..*",),
+    constant=("mean", "std"),
 )
 
 
@@ -178,6 +186,10 @@ class HisToGene(TorchModel):
 
     def prepare(self, train: Sequence[Slide], val: Sequence[Slide]) -> None:
         """Start the head at the mean target, where that is wanted."""
+        if self.config.standardise:
+            pixels = torch.cat([to_tensor(s.patches("unit", np.arange(0, len(s), len(s)//128)), self.device, self.px) for s in train]).float()
+            self.net.mean.copy_(pixels.mean(dim=(0, 2, 3)))
+            self.net.std.copy_(pixels.std(dim=(0, 2, 3)))
         if self.config.start_at_mean:
             start_head(self.net.head, self.training_mean(train))
 
@@ -222,11 +234,13 @@ PLUGIN = ModelPlugin(
             epochs=6,
             epoch_units=6_000,
             optimiser="adamw",
-            learning_rate=5e-4,
+            learning_rate=2e-3,
             weight_decay=1e-2,
             schedule="cosine",
             patience=0,
             input_px=28,
+            start_at_mean=True,
+            standardise=True,
             width=128,
             depth=2,
             heads=4,
@@ -234,10 +248,11 @@ PLUGIN = ModelPlugin(
         ),
         "tiny": replace(
             OFFICIAL_RECIPE,
-            epochs=8,
+            epochs=6,
             optimiser="adamw",
-            learning_rate=1e-3,
+            learning_rate=1e-2,
             patience=0,
+            input_px=4,
             width=32,
             depth=1,
             heads=2,

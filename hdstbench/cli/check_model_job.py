@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hdstbench.errors import DataError, one_line
-from hdstbench.plugins.checks import Outcome, Trial, checks, run_check
+from hdstbench.plugins.checks import Outcome, Status, Trial, checks, run_check
 from hdstbench.plugins.plugin import AnyPlugin
 from hdstbench.plugins.registry import load_model, model_names
 
 Echo = Callable[[str], None]
 SHOWN = {"passed": "ok", "nothing": "-", "failed": "FAIL"}
 """Other states are shown as they are called."""
-SUMMED = {
+SUMMED: dict[Status, str] = {
     "passed": "passed",
     "excepted": "excepted",
     "nothing": "with nothing to check",

@@ -50,7 +50,8 @@ def write_board(board: Board, folder: Path) -> Path:
     (folder / f"{stem}-cost.md").write_text(render_cost(board), encoding="utf-8")
     frame(board).to_csv(folder / f"{stem}.csv", index=False, float_format="%.6f", lineterminator="\n")
     rows = [_plain(row) for row in board.rows]
-    text = json.dumps({"plan": board.plan.stem, "rows": rows}, indent=1, sort_keys=True, allow_nan=False)
+    content = {"plan": board.plan.stem, "better_ridge": board.ridge.name or None, "rows": rows}
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
     (folder / f"{stem}.json").write_text(text + "\n", encoding="utf-8")
     return table
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -16,6 +17,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TIMM_NAMES = {OFFLINE: "tf_efficientnet_lite0"}
 """Names of the suite that differ from timm's; the rest are timm's own."""
 HEADS = ("fc.", "head.", "classifier.", "_fc.")
+WRAPPERS = ("module.", "model.", "resnet.")
+"""Names of modules around a whole network, outermost first, as training tools leave them."""
 
 
 class Encoder(nn.Module):
@@ -105,8 +108,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+            content: Mapping[str, Any] = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the loaders raise many kinds
         msg = f"{path} is no weights file that can be read safely: {str(error).splitlines()[0]}"
         raise DataError(msg) from error
@@ -114,7 +118,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-    return {key.removeprefix("module."): value for key, value in tensors.items()}
+    for wrapper in WRAPPERS:
+        tensors = {key.removeprefix(wrapper): value for key, value in tensors.items()}
+    return tensors
 
 
 def _load(net: nn.Module, tensors: dict[str, Tensor], name: str, path: Path) -> None:

@@ -1,14 +1,35 @@
 """EGN is the authors' network, version 1 of their repository, number for number."""
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from helpers import Planted
 from parity.files import Reference, assert_gradients, assert_loss, assert_output, load_reference
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from hdstbench.errors import DataError
-from hdstbench_baselines.egn import OFFICIAL, correlation, egn_loss, load_official
-from hdstbench_baselines.egn_network import EGNetwork
+from hdstbench.plugins.plugin import RunContext
+from hdstbench_baselines.egn import EGN, OFFICIAL, PLUGIN, load_official
+from hdstbench_baselines.egn_network import EGNetwork, correlation, egn_loss
+
+ENCODER_WIDTH = 16
+"""Of the encoder `tiny`."""
+SIZES = {
+    "width": "dim",
+    "depth": "depth",
+    "heads": "heads",
+    "head_width": "dim_head",
+    "hidden": "mlp_dim",
+    "exemplar_heads": "bhead",
+    "exemplar_width": "bdim",
+    "projector_layers": "player",
+}
+"""Our names of sizes, and the file's."""
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +73,13 @@ def test_the_loss_and_its_parts_are_the_authors(reference: Reference) -> None:
 
 
 def test_gradients_are_the_authors_and_the_dead_layers_have_none(reference: Reference) -> None:
-    net, official = _net(reference), reference.part("grads")
+    net, tensors = _net(reference), reference.part("state_dict")
+    unused = {name: tensors[name] for name in reference.facts["unused_parameters"]}
 
     egn_loss(net(**_inputs(reference)), reference["inputs/count"]).backward()
 
-    assert_gradients(net, OFFICIAL.rename(official))
-    assert not official.keys() & set(reference.facts["unused_parameters"])
+    assert_gradients(net, OFFICIAL.rename(reference.part("grads")))
+    assert all(net.get_parameter(name).grad is None for name in OFFICIAL.rename(unused))
 
 
 def test_a_state_dict_that_lacks_a_tensor_or_has_one_more_is_refused(reference: Reference) -> None:
@@ -68,3 +90,25 @@ def test_a_state_dict_that_lacks_a_tensor_or_has_one_more_is_refused(reference: 
     del tensors["transformer.pool.head.bias"]
     with pytest.raises(DataError, match=r"1 tensors missing.*pool\.bias"):
         load_official(tensors, heads=heads)
+
+
+def test_a_run_starts_from_a_checkpoint_whose_patches_have_another_size(
+    reference: Reference, planted: list[Planted], tmp_path: Path
+) -> None:
+    """Its features are made as wide as those of the encoder at hand; its genes are others than the run's."""
+    tensors, facts, path = reference.part("state_dict"), reference.facts, tmp_path / "checkpoint.safetensors"
+    width, genes = facts["config/dim"], len(tensors["mlp_head.1.bias"])
+    tensors["transformer.encoder.proq.weight"] = torch.randn(width, ENCODER_WIDTH)
+    tensors["transformer.encoder.proe.weight"] = torch.randn(width, ENCODER_WIDTH + genes)
+    save_file({name: value.contiguous() for name, value in tensors.items()}, path)
+    sizes = {ours: facts[f"config/{theirs}"] for ours, theirs in SIZES.items()}
+    model = EGN(replace(PLUGIN.recipes["tiny"], epochs=0, grid=8, **sizes))
+    slides = [p.slide.take(np.arange(16)) for p in planted[:2]]
+
+    model.fit(slides, [], RunContext(seed=0, scratch=tmp_path, cache=tmp_path, weights=path))
+
+    pool = tensors["transformer.pool.head.weight"]
+    torch.testing.assert_close(model.net.pool.weight.detach(), pool)
+    side = facts["config/image_size"]
+    assert next(model.batches(slides[0], None)).inputs["pixels"].shape == (16, 3, side, side)
+    assert model.predict(slides[0].hidden()).shape == (16, len(slides[0].genes))

@@ -71,7 +71,7 @@ class Coords(Model):
         known = self.known[slide.id]
         count = min(count, len(known.target))
         distance, near = cKDTree(known.xy_um).query(slide.xy_um, k=np.arange(1, count + 1))
-        weight = 1 / (distance + slide.unit_um)
+        weight = 1 / (np.asarray(distance) + slide.unit_um)
         weight /= weight.sum(axis=1, keepdims=True)
         starts = np.arange(0, weight.size + 1, count)
         pick = sparse.csr_array((weight.ravel(), near.ravel(), starts), shape=(len(slide), len(known.target)))
@@ -105,5 +105,6 @@ PLUGIN = ModelPlugin(
         "how many is chosen on inner validation blocks by squared error, which then are known too. Only for "
         "splits within slides."
     ),
+    exceptions={"other-seed": "nothing is drawn"},
     scope="within-slide",
 )

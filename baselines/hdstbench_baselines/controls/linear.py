@@ -19,8 +19,13 @@ from hdstbench.protocol.slide import Slide
 
 ALPHAS = tuple(float(a) for a in 10.0 ** np.arange(-4, 3))
 """Penalties that are tried, as shares of the mean variance of a feature times the units."""
-FLOOR = 1e-6
-"""A feature that varies less than this is not enlarged any further."""
+CONSTANT = 1e-6
+"""A feature with a smaller standard deviation is taken for constant."""
+FLOOR = 0.1
+"""A feature that varies less than this share of its level's median one is not enlarged any further.
+
+Encoders have features that are 0 almost everywhere; brought to the same size as the others, they would
+throw a unit of another slide, where they are not 0, out of all bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +156,12 @@ def _standard(features: Sequence[Table], count: int) -> tuple[tuple[FloatArray, 
     """Mean and standard deviation over units of every feature, [D] a level."""
     centre, scale = [], []
     for parts in zip(*features, strict=True):
-        mean = sum(part.units @ part.values for part in parts) / count
-        square = sum(part.units @ (part.values - mean) ** 2 for part in parts) / count
+        mean = np.sum([part.units @ part.values for part in parts], axis=0) / count
+        square = np.sum([part.units @ (part.values - mean) ** 2 for part in parts], axis=0) / count
         centre.append(mean)
-        scale.append(np.maximum(np.sqrt(square), FLOOR))
+        spread = np.sqrt(square)
+        typical = float(np.median(spread[spread > CONSTANT])) if (spread > CONSTANT).any() else 1.0
+        scale.append(np.maximum(spread, FLOOR * typical))
     return tuple(centre), tuple(scale)
 
 

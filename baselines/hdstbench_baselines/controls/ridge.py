@@ -20,7 +20,8 @@ from hdstbench_baselines.controls.linear import LinearModel, Table, table
 PAPER = "Hoerl & Kennard 1970, doi:10.1080/00401706.1970.10488634; as a probe of encoders: HEST-1k"
 PENALTY = (
     "One penalty for all genes, chosen on inner validation blocks by squared error; then refitted on "
-    "training and validation units together, which networks with early stopping never do."
+    "training and validation units together, which networks with early stopping never do. Features are "
+    "standardised on training units, but one that hardly varies there is not enlarged to full size."
 )
 
 

@@ -198,4 +198,5 @@ PLUGIN = ModelPlugin(
         "background, and share, number and size of what is dense in haematoxylin. Stain vectors are the "
         "published ones for every slide, not fitted to it. " + PENALTY
     ),
+    exceptions={"other-seed": "nothing is drawn"},
 )

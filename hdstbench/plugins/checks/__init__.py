@@ -13,6 +13,7 @@ assert outcome.ok, outcome.says
 from hdstbench.plugins.checks.run import (
     Check,
     Outcome,
+    Status,
     check_model,
     checks,
     claim_of,
@@ -25,6 +26,7 @@ __all__ = [
     "BrokenContractError",
     "Check",
     "Outcome",
+    "Status",
     "Trial",
     "check_model",
     "checks",
