@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from hdstbench_baselines.attention import TransformerBlock
 from hdstbench_baselines.official import Official, Tensors
+from hdstbench_baselines.pixels import ColourScale
 from hdstbench_baselines.positions import PositionTables
 from hdstbench_baselines.zinb import to_dispersion, to_mean
 
@@ -99,6 +100,7 @@ class Hist2STNetwork(nn.Module):
     def __init__(self, plan: Plan, rows: int, genes: int) -> None:
         super().__init__()
         p, width = plan, plan.width
+        self.scale = ColourScale()
         self.stem = nn.Conv2d(3, p.channels, p.stem, stride=p.stem)
         self.dropout = nn.Dropout(p.dropout)
         self.mixers = nn.Sequential(*(ConvMixer(p.channels, p.kernel) for _ in range(p.mixers)))
@@ -127,7 +129,7 @@ class Hist2STNetwork(nn.Module):
         Returns:
             [N, D].
         """
-        maps = self.mixers(self.dropout(self.stem(patches.float())))
+        maps = self.mixers(self.dropout(self.stem(self.scale(patches, axis=1))))
         tokens = rearrange(self.down(maps), "n c x y -> n (c x y)") + self.places(positions)
         tokens = tokens[None]
         for block in self.blocks:
@@ -189,6 +191,7 @@ OFFICIAL = Official(
     ),
     anew=(r"head\.1\..*", r"counts\..*"),
     tables=(r"places\..*",),
+    constant=("scale.mean", "scale.std"),
 )
 
 

@@ -178,4 +178,13 @@ PLUGIN = ModelPlugin(
         "task's, not the log of a smoothed share; the rate is given for the mean of the squared error. "
         "quick: a DenseNet of 16 layers from random weights on patches of 48 px, no test-time mean."
     ),
+    proven=(
+        "Features and outputs at 112 and 224 px equal those of the authors' DenseNet-121 for the same state "
+        "dict of 727 tensors, loaded by name with none missing or extra. Their loss summed over a batch of 32 "
+        "at a rate of 1e-6 is the mean used here at 3.2e-5; gradients are not in the reference tensors."
+    ),
+    published=(
+        "No: the 23-patient data set cannot be prepared from what is public, since its tables of annotated "
+        "spots are missing, and the headline counts genes by a sign test that the suite does not make."
+    ),
 )

@@ -1,7 +1,7 @@
 """Windows: the sets of units that HisToGene and Hist2ST look at together, the same at every call.
 
 At bin resolutions a window is a sampling block. Native spots are blocks of one; there a window is an
-aligned tile of the array. Which units a window holds follows from array positions alone.
+aligned tile of the array. Which units a window holds follows from array places alone.
 """
 
 from collections.abc import Iterator
@@ -42,9 +42,10 @@ def whole_windows(slide: Slide) -> Iterator[tuple[IntArray, IntArray, IntArray]]
     """
     mine = slide.rows("unit")
     order = np.argsort(mine, kind="stable")
+    ours = np.append(mine[order], -1)
     for members in windows(slide.whole()):
-        place = np.searchsorted(mine[order], members)
-        found = np.flatnonzero(np.append(mine[order], -1)[place] == members)
+        place = np.searchsorted(ours[:-1], members)
+        found = np.flatnonzero(ours[place] == members)
         if len(found):
             yield members, found, order[place[found]]
 
@@ -56,16 +57,17 @@ def window_batches(slide: Slide, rng: np.random.Generator | None) -> Iterator[tu
     depend on which of them are asked for.
 
     Yields:
-        A batch, whose input "kept" [B] says where in the window its units stand; and the view and
-        the units of it that the window holds.
+        A batch, the view that its window is of, and the n units of that view in the window. Inputs of
+        the batch are "grid", array row and column of those units [n, 2], and "kept", where among them
+        the batch's own units stand [B].
     """
     if rng is None:
-        for members, kept, mine in whole_windows(slide):
-            inputs = {"kept": torch.from_numpy(kept)}
-            yield Batch(slide=slide, index=mine, inputs=inputs), slide.whole(), members
-        return
-    parts = windows(slide)
-    for number in rng.permutation(len(parts)):
-        members = parts[number]
-        inputs = {"kept": torch.arange(len(members))}
-        yield Batch(slide=slide, index=members, inputs=inputs), slide, members
+        view, parts = slide.whole(), whole_windows(slide)
+    else:
+        view, some = slide, windows(slide)
+        drawn = (some[i] for i in rng.permutation(len(some)))
+        parts = ((members, np.arange(len(members)), members) for members in drawn)
+    grid = view.grid
+    for members, kept, mine in parts:
+        inputs = {"grid": torch.from_numpy(grid[members]), "kept": torch.from_numpy(kept)}
+        yield Batch(slide=slide, index=mine, inputs=inputs), view, members

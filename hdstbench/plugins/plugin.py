@@ -82,7 +82,7 @@ class Savable(Model, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What the official recipe needs at 8 um, 112 px and 250 genes; `benchmarks/cost.py` measures it.
+    """What the official recipe needs at 8 um, 112 px and 250 genes, as a script in benchmarks/ measured it.
 
     Attributes:
         parameters: Numbers in the network, trained or not.

@@ -49,8 +49,8 @@ def _cost(cost: Cost) -> str:
     head = ("parameters", "GFLOP a unit", "MiB a training step", "units of that step")
     line = (f"{cost.parameters:,}", f"{cost.gflop:.3g}", f"{cost.memory_mb:,.0f}", f"{cost.batch}")
     note = (
-        "Official recipe, 250 genes, 8 um bins, patches of 112 px, fp32 on a CPU (`benchmarks/cost.py`). "
-        "Features of frozen encoders are computed once a slide and are not in it."
+        "Official recipe, 250 genes, 8 um bins, patches of 112 px, fp32 on a CPU, measured by a script in "
+        "`benchmarks/`. Features of frozen encoders are computed once a slide and are not in it."
     )
     return f"{markdown_table(head, [line])}\n\n{_sentences(note)}"
 

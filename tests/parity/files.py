@@ -87,3 +87,11 @@ def assert_gradients(net: nn.Module, wanted: dict[str, Tensor]) -> None:
     for name, gradient in wanted.items():
         error = (found[name] - gradient).abs().max()
         assert error <= GRADIENT * gradient.abs().max() + torch.finfo(torch.float32).tiny, name
+
+
+def cut_patches(image: Tensor, centres: Tensor, radius: int) -> Tensor:
+    """Squares of 2 radius pixels around (x, y), [H, W, 3] and [N, 2] -> [N, 3, S, S]."""
+    squares = [
+        image[y - radius : y + radius, x - radius : x + radius] for x, y in centres.to(torch.int64).tolist()
+    ]
+    return torch.stack(squares).permute(0, 3, 1, 2)
