@@ -6,6 +6,7 @@ On simulated bins of 8 um with patches of 112 px and 250 genes, from random weig
 that the plugin holds.
 """
 
+import os
 import sys
 import tempfile
 from dataclasses import replace
@@ -20,7 +21,7 @@ from hdstbench.data.card import load_dataset
 from hdstbench.data.prepare import prepare_slide
 from hdstbench.plugins.plugin import Cost, RunContext
 from hdstbench.plugins.registry import load_model
-from hdstbench.protocol.slide import Slide
+from hdstbench.protocol.slide import Slide, open_slide
 from hdstbench.protocol.task import open_fold
 from hdstbench.simulate.cohort import Cohort, simulate
 from hdstbench.sweep.memory import peak_host_mb, reset_peak
@@ -29,7 +30,9 @@ from hdstbench.sweep.plan import plan_job
 from hdstbench.torchkit.space import make_space
 from hdstbench.torchkit.trainer import TorchModel
 
-GENES, BLOCKS = 250, 1
+GENES = 250
+FEW = 32
+"""Units of a slide for models that see one unit at a time; others get a whole block."""
 
 
 def slides(folder: Path) -> list[Slide]:
@@ -43,20 +46,16 @@ def slides(folder: Path) -> list[Slide]:
     folders = {s.id: prepare_slide(dataset, s, res) for s in dataset.card.samples}
     fold = open_fold(job.task, job.split, 0, folders)
     views = [*fold.train, fold.test[0].slide]
-    views = [replace(v, genes=v.genes[:GENES]) if len(v.genes) == GENES else _cut(v) for v in views]
+    views = [open_slide(v._folder, v.genes[:GENES], v.target) for v in views]
     return [v.take(max(v.blocks(), key=len)) for v in views]
-
-
-def _cut(slide: Slide) -> Slide:
-    from hdstbench.protocol.slide import open_slide
-
-    return open_slide(slide._folder, slide.genes[:GENES], slide.target)
 
 
 def measure(name: str, train: list[Slide], test: Slide, folder: Path) -> Cost:
     """Measure one model."""
     plugin = load_model(name)
     config = plugin.recipes["official"]
+    if plugin.context == "unit":
+        train, test = [slide.take(np.arange(FEW)) for slide in train], test.take(np.arange(FEW))
     model = plugin.build(replace(config, weights="none", epochs=1, epoch_units=1, patience=0))
     assert isinstance(model, TorchModel)
     model.fit(train, [], RunContext(seed=0, scratch=folder, cache=folder))
@@ -83,8 +82,6 @@ def main() -> None:
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        import os
-
         os.environ["HDSTBENCH_CACHE"] = str(folder / "cache")
         *train, test = slides(folder)
         for model in sys.argv[1:]:

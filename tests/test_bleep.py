@@ -48,12 +48,17 @@ def test_a_prediction_is_the_mean_of_all_where_there_are_fewer_than_are_wanted(
     np.testing.assert_allclose(predicted - _targets(train).mean(axis=0), 0, atol=1e-5)
 
 
-def test_a_training_slide_is_predicted_from_other_patients(planted: list[Planted], tmp_path: Path) -> None:
+def test_a_training_slide_is_predicted_from_other_patients_in_validation_and_from_all_in_a_test(
+    planted: list[Planted], tmp_path: Path
+) -> None:
     model, train = _fit(planted, tmp_path, replace(TINY, neighbours=9999))
 
-    predicted = model.predict(train[0].hidden())
+    tested = model.predict(train[0].hidden())
+    model._tested = False
+    judged = model.predict(train[0].hidden())
 
-    np.testing.assert_allclose(predicted - _targets(train[1:]).mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(tested - _targets(train).mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(judged - _targets(train[1:]).mean(axis=0), 0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("how", "shares"), [("simple", 1), ("average", 4)])

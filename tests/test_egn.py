@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from hdstbench.errors import DataError
 from hdstbench.plugins.plugin import RunContext
-from hdstbench.protocol.inner import split_inner
+from hdstbench.protocol.inner import split_inner, split_part
 from hdstbench.protocol.slide import Slide
 from hdstbench.rng import seed_of
 from hdstbench.torchkit.encoders import make_encoder
@@ -57,13 +57,13 @@ def test_exemplars_are_of_other_patients_in_training_and_validation(
     border = len(train[0])
 
     for slide in (train[0], val[0]):
-        assert (untrained._look(slide).exemplars >= border).all()
+        assert (untrained._look(slide, slide.id).exemplars >= border).all()
     for slide in (train[1], val[1]):
-        assert (untrained._look(slide).exemplars < border).all()
+        assert (untrained._look(slide, slide.id).exemplars < border).all()
 
 
 def test_a_test_unit_may_have_exemplars_of_any_training_slide(planted: list[Planted], untrained: EGN) -> None:
-    found = untrained._look(planted[2].slide.hidden()).exemplars
+    found = untrained._look(planted[2].slide.hidden(), None).exemplars
 
     border = len(_parted(planted)[0][0])
     assert found.shape == (len(planted[2].slide), TINY.exemplars)
@@ -71,27 +71,58 @@ def test_a_test_unit_may_have_exemplars_of_any_training_slide(planted: list[Plan
     assert (found >= border).any()
 
 
-def test_what_a_unit_measured_does_not_reach_its_own_prediction(
+def test_what_a_unit_measured_does_not_reach_its_own_prediction_in_training(
     planted: list[Planted], untrained: EGN
 ) -> None:
-    slide = _parted(planted)[0][0]
+    slide, untrained._tested = _parted(planted)[0][0], False
     before = untrained.predict(slide.hidden())
     own = torch.arange(len(slide))
 
     kept = untrained._values[own].clone()
     untrained._values[own] = 1e6
     after = untrained.predict(slide.hidden())
-    untrained._values[own] = kept
+    untrained._values[own], untrained._tested = kept, True
 
     np.testing.assert_array_equal(before, after)
 
 
-def test_one_training_slide_is_refused(planted: list[Planted], tmp_path: Path) -> None:
-    slide = planted[0].slide
-    halves = [slide.take(np.arange(64)), slide.take(np.arange(64, 128))]
+def test_a_test_unit_of_a_slide_that_is_trained_on_has_exemplars_there(
+    planted: list[Planted], untrained: EGN
+) -> None:
+    """As in splits within slides: the training units themselves are their own best exemplars."""
+    slide = _parted(planted)[0][0]
 
-    with pytest.raises(DataError, match="egn needs at least two training slides"):
-        EGN(TINY).fit(halves, [], _context(tmp_path))
+    untrained.predict(slide.hidden())
+
+    next(untrained.batches(slide, None))
+    found = untrained._look(slide, None).exemplars
+    np.testing.assert_array_equal(found[:, 0], np.arange(len(slide)))
+
+
+def test_stripes_stand_for_slides_where_one_is_trained_on(planted: list[Planted], tmp_path: Path) -> None:
+    slide, model = planted[0].slide, EGN(UNTRAINED)
+    stripe = np.empty(len(slide), int)
+    for number in range(4):
+        rows = split_part(slide, 4, number)[1].rows("unit")
+        stripe[np.isin(slide.rows("unit"), rows)] = number
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EGN, "finish", lambda *_: None)
+        model.fit([slide], [], _context(tmp_path))
+
+    assert len(model._views) == 4
+    sizes = np.bincount(stripe)
+    bank_stripe = np.repeat(np.arange(4), sizes)
+    for number, view in enumerate(model._views.values()):
+        assert len(view.features) == sizes[number]
+        assert (bank_stripe[view.exemplars] != number).all()
+
+
+def test_a_single_block_alone_is_refused(planted: list[Planted], tmp_path: Path) -> None:
+    slide = planted[0].slide
+
+    with pytest.raises(DataError, match="only training slide a is one block; train on two slides"):
+        EGN(TINY).fit([slide.take(slide.blocks()[0])], [], _context(tmp_path))
 
 
 @pytest.mark.parametrize(("grid", "input_px", "side"), [(8, 0, 16), (4, 0, 16), (8, 112, 112), (8, 50, 56)])
@@ -163,6 +194,6 @@ def test_a_checkpoint_needs_the_encoders_own_weights_too(planted: list[Planted],
     model = EGN(replace(TINY, weights="pretrained"))
 
     with pytest.raises(
-        DataError, match=r"frozen tiny, which the checkpoint does not hold.*tiny\.safetensors"
+        DataError, match=r"EGN checkpoint does not hold the frozen encoder tiny.*tiny\.safetensors"
     ):
         model.fit([p.slide for p in planted[:2]], [], _context(tmp_path, path))

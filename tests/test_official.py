@@ -1,5 +1,6 @@
 """Checkpoints of the authors start a run; whatever else is given is refused."""
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import nn
 from hdstbench.errors import DataError
 from hdstbench.plugins.plugin import RunContext
 from hdstbench.plugins.registry import load_model
+from hdstbench.torchkit.encoders import read_weights
 from hdstbench_baselines.official import Official
 
 
@@ -131,3 +133,35 @@ def test_st_net_starts_from_a_published_checkpoint(planted: list[Planted], tmp_p
     name = "encoder.net.features.denseblock1.denselayer1.conv1.weight"
     torch.testing.assert_close(second.net.state_dict()[name], first.net.state_dict()[name])
     assert second.net.head.out_features == 3
+
+
+@pytest.mark.parametrize("name", ["st_net", "his_to_gene", "his2st", "egn", "bleep", "triplex"])
+def test_the_tensors_of_another_model_are_refused_in_one_line(name: str) -> None:
+    module = importlib.import_module(f"hdstbench_baselines.{name}")
+
+    with pytest.raises(DataError, match=r"these 3 tensors are no .* checkpoint; they hold body.weight"):
+        module.load_official({"body.weight": torch.zeros(3), "b": torch.zeros(1), "c": torch.zeros(1)})
+
+
+def test_a_table_of_another_width_or_one_that_is_missing_is_refused() -> None:
+    wide = _theirs() | {"pos.weight": torch.zeros(4, 3)}
+    bare = {name: value for name, value in _theirs().items() if not name.startswith("pos")}
+
+    with pytest.raises(DataError, match=r"1 of another shape, such as table\.weight"):
+        OFFICIAL.start(Net(), wide)
+    with pytest.raises(DataError, match=r"1 tensors missing.*table\.weight"):
+        OFFICIAL.start(Net(), bare)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", torch.zeros(3), [torch.zeros(3)], {"a": 1}], ids=["empty", "tensor", "list", "numbers"]
+)
+def test_a_file_without_named_tensors_is_refused(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "w.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+
+    with pytest.raises(DataError, match=r"w\.pt (is no weights file|holds a .* without named tensors)"):
+        read_weights(path)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from hdstbench.errors import DataError
 from hdstbench.plugins.plugin import ModelPlugin, RunContext
 from hdstbench.plugins.weights import OFFLINE
 from hdstbench.protocol.slide import Slide
@@ -87,6 +88,11 @@ class BLEEP(TorchModel):
         c, weights = self.config, self._context().weights
         tensors = read_weights(weights) if weights else {}
         known = OFFICIAL.knows(tensors)
+        if known and c.frozen:
+            msg = (
+                f"{weights} is a BLEEP checkpoint, and this recipe trains no encoder: take --recipe official"
+            )
+            raise DataError(msg)
         encoder = None if c.frozen else make_encoder(c.encoder, None if known else weights)
         width = encoder.width if encoder else self._features(self._first).shape[1]
         net = BLEEPNetwork(encoder, width, genes, embedding=c.embedding, dropout=c.dropout)
@@ -98,11 +104,12 @@ class BLEEP(TorchModel):
         """Keep what the training units measured: predictions are means of it."""
         targets = np.concatenate([slide.need_labels().target() for slide in train])
         self._values = torch.from_numpy(self.space.inward(targets)).to(self.device)
-        self._sources, self._bank = sources_of(train), None
+        self._sources, self._bank, self._tested = sources_of(train), None, False
 
     def finish(self, train: Sequence[Slide]) -> None:
-        """Embed the training units by the weights that were kept."""
+        """Embed the training units by the weights that were kept; all may be retrieved from here on."""
         self.net.eval()
+        self._tested = True
         self._embed()
 
     @override
@@ -128,7 +135,8 @@ class BLEEP(TorchModel):
         query, bank = self.net(batch.inputs["image"]).float(), self._bank or self._embed()
         if not (query.isfinite().all() and self._keys.isfinite().all()):
             return query.new_full((len(query), self._values.shape[1]), torch.nan)
-        found = torch.from_numpy(bank.nearest(query, batch.slide.id, self.config.neighbours))
+        own = None if self._tested else batch.slide.id
+        found = torch.from_numpy(bank.nearest(query, own, self.config.neighbours))
         found = found.to(query.device)
         return combined(self.config.combine, self._values[found], query, self._keys[found])
 
@@ -197,20 +205,21 @@ PLUGIN = ModelPlugin(
     notes=(
         "The spot head takes the panel's targets of the task instead of 3,467 genes after Harmony, whose "
         "choice and correction saw the test slice. Images are RGB with ImageNet statistics, where the "
-        "authors' loader gives BGR. Batches are of 128 units, what one of the authors' four processes "
-        "sees, drawn at random over one slide, since the loop goes slide by slide; they are drawn anew each "
+        "authors' loader gives BGR. Batches are of 128 units, what one of the authors' four processes sees, "
+        "drawn at random over one slide, since the loop goes slide by slide; they are drawn anew each "
         "epoch. At most 150 epochs; the epoch is chosen on inner validation blocks by the squared error of "
-        "retrieval, not by the loss on spots between training spots. A unit retrieves from training slides "
-        "of other patients, or of other slides where there is one patient; a test unit from all. Ties go to "
-        "the smaller number. Soft targets are not detached and not normalised anew after transposing, as in "
-        "the code; `detach_targets` stops their gradients. quick: frozen cached features of "
-        "EfficientNet-Lite0, heads trained for 4 epochs without augmentation, temperature 16."
+        "retrieval, not by the loss on spots between training spots. A validation unit retrieves from other "
+        "patients, or other slides where there is one patient, or where there is one slide from its "
+        "training blocks; a test unit from all training units. Ties go to the smaller number. Soft targets "
+        "are not detached and not normalised anew after transposing, as in the code; `detach_targets` stops "
+        "their gradients. quick: frozen cached features of EfficientNet-Lite0, heads trained for 4 epochs "
+        "without augmentation, temperature 16."
     ),
     proven=(
-        "Embeddings of patches and expression, the loss and the heads' gradients at every temperature of the "
-        "reference, the units retrieved, and the predictions by average, nearest and weighted mean equal "
-        "those of the authors' code for the same state dict, with a ResNet-50 of an eighth of the width. The "
-        "number of parameters at 250 genes is theirs."
+        "Embeddings of patches and expression, the loss and the heads' gradients at every temperature of "
+        "the reference, the units retrieved, and the predictions by average, nearest and weighted mean "
+        "equal those of the authors' code for the same state dict, with a ResNet-50 of an eighth of the "
+        "width. The number of parameters at 250 genes is theirs."
     ),
     published=(
         "No: GSE240429 is not prepared by the suite, and the published number is after a correction that "

@@ -74,7 +74,7 @@ def load_official(state_dict: Tensors) -> BLEEPNetwork:
     Raises:
         DataError: If a tensor is missing, extra or of another shape.
     """
-    tensors = OFFICIAL.rename(state_dict)
+    tensors = OFFICIAL.need(state_dict)
     resnet = {n.removeprefix("encoder.net."): t for n, t in tensors.items() if n.startswith("encoder.net.")}
     embedding, width = tensors["image.first.weight"].shape
     genes = tensors["spot.first.weight"].shape[1]

@@ -17,6 +17,7 @@ from hdstbench.arrays import IntArray
 from hdstbench.errors import DataError
 from hdstbench.plugins.plugin import ModelPlugin, RunContext
 from hdstbench.plugins.weights import OFFLINE
+from hdstbench.protocol.inner import split_part
 from hdstbench.protocol.slide import Slide
 from hdstbench.torchkit.batch import Batch, BatchLabels, to_tensor, unit_batches
 from hdstbench.torchkit.encoders import read_weights
@@ -26,7 +27,8 @@ from hdstbench.torchkit.space import SpaceName
 from hdstbench.torchkit.trainer import TUNED, Optimiser, TorchModel, Training
 from hdstbench_baselines.egn_network import EGNetwork, EGNShape, egn_loss
 from hdstbench_baselines.egn_official import OFFICIAL, load_official
-from hdstbench_baselines.retrieval import Bank, sources_of
+from hdstbench_baselines.official import for_frozen
+from hdstbench_baselines.retrieval import Bank, Source, sources_of
 
 __all__ = ["EGN", "OFFICIAL", "PLUGIN", "EGNConfig", "load_official"]
 
@@ -81,6 +83,10 @@ class _View:
     exemplars: IntArray
 
 
+STRIPES = 4
+"""Parts of a training slide that stand for slides where it is the only one."""
+
+
 class EGN(TorchModel):
     """Regress each unit from its patch and from its exemplars among the training units."""
 
@@ -90,19 +96,11 @@ class EGN(TorchModel):
         super().__init__(config)
         self.config = config
 
+    @override
     def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
-        """Train on at least two slides.
-
-        Raises:
-            DataError: If there is one slide alone, or the weights do not fit.
-        """
-        if len({slide.id for slide in train}) < 2:  # noqa: PLR2004 - a second one
-            msg = (
-                "egn needs at least two training slides, since exemplars are never taken from a unit's own "
-                "slide"
-            )
-            raise DataError(msg)
-        self._first = train[0]
+        self._alone = len({slide.id for slide in train}) == 1
+        train = _stripes(train) if self._alone else train
+        self._first, self._tested = train[0], False
         super().fit(train, val, context)
 
     @override
@@ -113,7 +111,7 @@ class EGN(TorchModel):
             patch = math.isqrt(tensors["to_patch_embedding.1.weight"].shape[1] // 3)
         else:
             patch = -(-(c.input_px or self._first.patch_px["unit"]) // c.grid)
-        self._frozen = _for_encoder(context, c) if known else context
+        self._frozen = for_frozen(context, "EGN", c.encoder, c.weights) if known else context
         self._side = patch * c.grid
         features = self._features(self._first).shape[1]
         sizes = {f.name: getattr(c, f.name) for f in fields(EGNShape) if hasattr(c, f.name)}
@@ -127,13 +125,21 @@ class EGN(TorchModel):
         targets = np.concatenate([slide.need_labels().target() for slide in train])
         self._values = torch.from_numpy(self.space.inward(targets)).to(self.device)
         rows = torch.cat([self._features(slide) for slide in train])
-        self._bank = Bank(rows.to(self.device), sources_of(train))
-        self._views = {_name(slide): self._look(slide) for slide in (*train, *val)}
+        sources, self._tested = sources_of(train), False
+        if self._alone:
+            sources = [Source(f"{s.slide} {i}", f"{s.patient} {i}", s.units) for i, s in enumerate(sources)]
+        self._bank = Bank(rows.to(self.device), sources)
+        known = [*zip(train, sources, strict=True), *zip(val, sources_of(val), strict=True)]
+        self._views = {_name(slide): self._look(slide, source.slide) for slide, source in known}
+
+    def finish(self, train: Sequence[Slide]) -> None:
+        """Let all training units be exemplars of whatever is predicted from here on."""
+        self._tested, self._views = True, {}
 
     @override
     def batches(self, slide: Slide, rng: np.random.Generator | None) -> Iterator[Batch]:
         order = None if rng is None else rng.permutation(len(slide))
-        view = self._views.get(_name(slide)) or self._look(slide)
+        view = self._views.get(_name(slide)) or self._look(slide, None if self._tested else slide.id)
         mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (MEAN, STD))
         size = max(self.config.batch_size, PREDICTED if rng is None else 0)
         for batch in unit_batches(slide, size, order):
@@ -160,26 +166,31 @@ class EGN(TorchModel):
         spec = FeatureSpec(encoder=encoder, level="unit", mean=scale, std=scale)
         return torch.from_numpy(frozen_features([slide], spec, self._frozen)[0])
 
-    def _look(self, slide: Slide) -> _View:
+    def _look(self, slide: Slide, source: str | None) -> _View:
         features = self._features(slide)
-        return _View(features, self._bank.nearest(features, slide.id, self.config.exemplars))
+        return _View(features, self._bank.nearest(features, source, self.config.exemplars))
+
+
+def _stripes(views: Sequence[Slide]) -> list[Slide]:
+    """Cut the only training slide into stripes of whole blocks.
+
+    Raises:
+        DataError: If it is too small for that.
+    """
+    parts = [split_part(view, STRIPES, number)[1] for view in views for number in range(STRIPES)]
+    parts = [part for part in parts if len(part)]
+    if len(parts) == 1:
+        msg = (
+            f"egn takes exemplars from elsewhere, and the only training slide {views[0].id} is one block; "
+            "train on two slides"
+        )
+        raise DataError(msg)
+    return parts
 
 
 def _name(slide: Slide) -> tuple[str, bytes]:
     """What tells views apart: the slide's pixels and the units that are seen of it."""
     return slide.key, slide.rows("unit").tobytes()
-
-
-def _for_encoder(context: RunContext, config: EGNConfig) -> RunContext:
-    """The same context with the weights of the encoder instead of the checkpoint."""
-    if context.encoder_weights is None and config.weights == "pretrained":
-        msg = (
-            f"egn retrieves by features of a frozen {config.encoder}, which the checkpoint does not hold; "
-            f"put its weights where `hdstbench run` finds them, as {config.encoder}.safetensors in weights/ "
-            "of the cache"
-        )
-        raise DataError(msg)
-    return replace(context, weights=context.encoder_weights)
 
 
 _OFFICIAL = EGNConfig()
@@ -241,20 +252,21 @@ PLUGIN = ModelPlugin(
     licence="none stated",
     notes=(
         "Version 1 of the repository. Exemplars come from training slides of other patients, or of other "
-        "slides where there is one patient, in training and inner validation; from all training slides for "
-        "a test unit. Ties go to the smaller number. There are 9, as in the paper's text (6 in the example "
-        "command). A patch is cut into 8 x 8 squares whatever its size, resized to a multiple of 8 px "
-        "first; it is white outside of the image, where the authors' windows end. A batch is of one slide, "
-        "since the loop goes slide by slide, so the correlation in the loss is within a slide. The last "
-        "incomplete batch is trained on and all units are predicted. The target is the task's, scaled to "
-        "[0, 1] by training slides alone and mapped back; genes come from training slides. The warm-up of a "
-        "cycle is at most half of it. The epoch is chosen on inner validation blocks by squared error, not "
-        "on the test fold by correlation. The query is updated as in the code; `paper_update` follows the "
-        "paper. Retrieval features see pixels in [-1, 1] with resnet50, as the authors' do; another encoder "
-        "has its own statistics; weights are those that the run is given, not torchvision's. A checkpoint "
-        "of the authors has its patches resized to its own size and starts the gene-sized layers anew. The "
-        "dead output layer of an exemplar block is left out. quick: 4 x 4 squares of 16 px, two blocks of "
-        "width 96, retrieval by EfficientNet-Lite0, AdamW 1e-3, cosine."
+        "slides where there is one patient, in training and inner validation, and where there is one slide "
+        "from its other stripes, four across its longer side; from all training units for a test unit. Ties "
+        "go to the smaller number. There are 9, as in the paper's text (6 in the example command). A patch "
+        "is cut into 8 x 8 squares whatever its size, resized to a multiple of 8 px first; it is white "
+        "outside of the image, where the authors' windows end. A batch is of one slide, since the loop goes "
+        "slide by slide, so the correlation in the loss is within a slide. The last incomplete batch is "
+        "trained on and all units are predicted. The target is the task's, scaled to [0, 1] by training "
+        "slides alone and mapped back; genes come from training slides. The warm-up of a cycle is at most "
+        "half of it. The epoch is chosen on inner validation blocks by squared error, not on the test fold "
+        "by correlation. The query is updated as in the code; `paper_update` follows the paper. Retrieval "
+        "features see pixels in [-1, 1] with resnet50, as the authors' do; another encoder has its own "
+        "statistics; weights are those that the run is given, not torchvision's. A checkpoint of the "
+        "authors has its patches resized to its own size and starts the gene-sized layers anew. The dead "
+        "output layer of an exemplar block is left out. quick: 4 x 4 squares of 16 px, two blocks of width "
+        "96, retrieval by EfficientNet-Lite0, AdamW 1e-3, cosine."
     ),
     proven=(
         "Features, predictions, loss and its parts, correlation per gene and all gradients equal those of "

@@ -3,7 +3,7 @@
 import math
 
 from hdstbench_baselines.egn_network import EGNetwork, EGNShape
-from hdstbench_baselines.official import Official, Tensors
+from hdstbench_baselines.official import Checkpoint, Official, Tensors
 
 _BLOCK = r"transformer\.layers\.(\d+)"
 OFFICIAL = Official(
@@ -53,14 +53,17 @@ def load_official(state_dict: Tensors, *, heads: int = 16, paper_update: bool = 
     Raises:
         DataError: If a tensor is missing, extra or of another shape.
     """
-    net = EGNetwork(_shape_of(state_dict, heads, paper_update))
+    OFFICIAL.need(state_dict)
+    net = EGNetwork(_shape_of(Checkpoint(state_dict), heads, paper_update))
     OFFICIAL.load(net, state_dict)
     return net.eval()
 
 
-def _shape_of(tensors: Tensors, heads: int, paper_update: bool) -> EGNShape:  # noqa: FBT001 - passed on
+def _shape_of(tensors: Checkpoint, heads: int, paper_update: bool) -> EGNShape:  # noqa: FBT001 - passed on
     blocks = {int(name.split(".")[2]) for name in tensors if name.startswith("transformer.layers.")}
     updates = sorted(int(name.split(".")[2]) for name in tensors if name.endswith(".1.to_k.1.weight"))
+    if not updates:
+        _ = tensors["transformer.layers.1.1.to_k.1.weight"]
     first = f"transformer.layers.{updates[0]}.1"
     _, rows, width = tensors["pos_embedding"].shape
     inner = len(tensors[f"{first}.to_x.1.weight"])

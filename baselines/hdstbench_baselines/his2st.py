@@ -36,6 +36,7 @@ from hdstbench_baselines.his2st_network import OFFICIAL, Hist2STNetwork, Plan, l
 from hdstbench_baselines.pixels import start_head, x_first
 from hdstbench_baselines.positions import PositionMap
 from hdstbench_baselines.windows import window_batches
+from hdstbench_baselines.zinb import typical_total
 
 __all__ = ["PLUGIN", "Hist2ST", "Hist2STConfig", "load_official"]
 
@@ -171,14 +172,6 @@ class Hist2ST(TorchModel):
 def stem_of(px: int, map_side: int) -> int:
     """Side of the stem that makes a map of a patch: 7 at 112 px, 14 at 224 px, for a map of 16."""
     return max(1, int(px / map_side + 0.5))
-
-
-def typical_total(counts: CSR) -> float:
-    """Median over units of their counts of the panel, by which sizes are measured; at least 1.
-
-    The authors divide by the median itself, which is 0 where more than half of the units are empty.
-    """
-    return max(float(np.median(counts.sum(axis=1))), 1.0)
 
 
 def _window(batch: Batch) -> Window:

@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hdstbench.errors import DataError
 from hdstbench_baselines.attention import TransformerBlock
 from hdstbench_baselines.official import Official, Tensors
 from hdstbench_baselines.pixels import ColourScale
@@ -206,6 +207,16 @@ def load_official(state_dict: Tensors, *, heads: int = 16) -> Hist2STNetwork:
         DataError: If a tensor is missing, extra or of another shape.
     """
     ours = OFFICIAL.rename(state_dict)
+    try:
+        net = _of_sizes(ours, heads)
+    except KeyError as error:
+        msg = f"this is no Hist2ST checkpoint: it has no {error}"
+        raise DataError(msg) from error
+    OFFICIAL.load(net, state_dict)
+    return net.eval()
+
+
+def _of_sizes(ours: Tensors, heads: int) -> Hist2STNetwork:
     (rows, width), genes = ours["places.x.weight"].shape, len(ours["head.1.bias"])
     channels, _, stem, _ = ours["stem.weight"].shape
     plan = Plan(
@@ -221,6 +232,4 @@ def load_official(state_dict: Tensors, *, heads: int = 16) -> Hist2STNetwork:
         counts="counts.mean.bias" in ours,
         distils="trust.0.bias" in ours,
     )
-    net = Hist2STNetwork(plan, rows, genes)
-    OFFICIAL.load(net, state_dict)
-    return net.eval()
+    return Hist2STNetwork(plan, rows, genes)

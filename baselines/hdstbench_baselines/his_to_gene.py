@@ -6,7 +6,7 @@ Differences from the authors' code are listed in PLUGIN.notes, so the leaderboar
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor, nn
@@ -19,11 +19,12 @@ from hdstbench.torchkit.batch import Batch, BatchLabels, to_tensor
 from hdstbench.torchkit.encoders import read_weights
 from hdstbench.torchkit.space import SpaceName
 from hdstbench.torchkit.trainer import TUNED, Optimiser, TorchModel, Training
-from hdstbench_baselines.attention import TransformerBlock
-from hdstbench_baselines.official import Official, Tensors
-from hdstbench_baselines.pixels import ColourScale, flat_pixels, start_head
-from hdstbench_baselines.positions import PositionMap, PositionTables
+from hdstbench_baselines.his_to_gene_network import OFFICIAL, HisToGeneNetwork, Plan, load_official
+from hdstbench_baselines.pixels import flat_pixels, start_head
+from hdstbench_baselines.positions import PositionMap
 from hdstbench_baselines.windows import window_batches
+
+__all__ = ["PLUGIN", "HisToGene", "HisToGeneConfig", "load_official"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +42,7 @@ class HisToGeneConfig(Training):
             at random.
         standardise: Standardise colours by their mean and deviation over training patches; the authors
             take pixels as they are.
-        width: D of the tokens.
-        depth: Transformer blocks; 8 in the tutorial, 4 by default in the authors' class.
+        plan: Sizes of the network.
     """
 
     weights: str = "none"
@@ -56,89 +56,7 @@ class HisToGeneConfig(Training):
     position_steps: int = 0
     start_at_mean: bool = False
     standardise: bool = False
-    width: int = 1024
-    depth: int = 8
-    heads: int = 16
-    head_width: int = 64
-    dropout: float = 0.1
-
-
-class HisToGeneNetwork(nn.Module):
-    """A linear layer on pixels, position tables, transformer blocks, a linear head."""
-
-    def __init__(self, config: HisToGeneConfig, px: int, rows: int, genes: int) -> None:
-        super().__init__()
-        c = config
-        self.scale = ColourScale()
-        self.embed = nn.Linear(3 * px**2, c.width)
-        self.places = PositionTables(rows, c.width)
-        self.dropout = nn.Dropout(c.dropout)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(c.width, c.heads, c.head_width, 2 * c.width, c.dropout) for _ in range(c.depth)
-        )
-        self.head = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, genes))
-
-    def forward(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        """Predict a window's units together.
-
-        Args:
-            pixels: 0 to 255, as `flat_pixels` orders them, [N, 3 S^2].
-            positions: Rows of the (x, y) tables, int64 [N, 2].
-
-        Returns:
-            [N, G].
-        """
-        colours = self.scale(pixels.unflatten(1, (-1, 3)), axis=-1)
-        tokens = self.dropout(self.embed(colours.flatten(1)) + self.places(positions))[None]
-        for block in self.blocks:
-            tokens = block(tokens)
-        out: Tensor = self.head(tokens[0])
-        return out
-
-
-BLOCK = r"vit\.transformer\.layers\.(\d+)\."
-OFFICIAL = Official(
-    model="HisToGene",
-    mark=r"vit\.transformer\.layers\.0\.0\.fn\.to_qkv\.weight",
-    rules=(
-        (r"patch_embedding\.(.*)", r"embed.\1"),
-        (r"([xy])_embed\.weight", r"places.\1.weight"),
-        (BLOCK + r"0\.norm\.(.*)", r"blocks.\1.attention_norm.\2"),
-        (BLOCK + r"0\.fn\.to_qkv\.(.*)", r"blocks.\1.attention.qkv.\2"),
-        (BLOCK + r"0\.fn\.to_out\.0\.(.*)", r"blocks.\1.attention.out.\2"),
-        (BLOCK + r"1\.norm\.(.*)", r"blocks.\1.feed_norm.\2"),
-        (BLOCK + r"1\.fn\.net\.0\.(.*)", r"blocks.\1.feed.wide.\2"),
-        (BLOCK + r"1\.fn\.net\.3\.(.*)", r"blocks.\1.feed.narrow.\2"),
-        (r"gene_head\.(.*)", r"head.\1"),
-    ),
-    anew=(r"head\.1\..*",),
-    tables=(r"places\..*",),
-    constant=("scale.mean", "scale.std"),
-)
-
-
-def load_official(state_dict: Tensors, *, heads: int = 16) -> HisToGeneNetwork:
-    """Make the network of an official checkpoint, of its patch size, tables, depth and genes.
-
-    Args:
-        state_dict: Tensors under the authors' names.
-        heads: Heads of every attention, which shapes do not tell.
-
-    Raises:
-        DataError: If a tensor is missing, extra or of another shape.
-    """
-    ours = OFFICIAL.rename(state_dict)
-    width, inputs = ours["embed.weight"].shape
-    config = HisToGeneConfig(
-        width=width,
-        depth=sum(name.endswith("attention.qkv.weight") for name in ours),
-        heads=heads,
-        head_width=ours["blocks.0.attention.out.weight"].shape[1] // heads,
-    )
-    rows, genes = len(ours["places.x.weight"]), len(ours["head.1.bias"])
-    net = HisToGeneNetwork(config, round((inputs / 3) ** 0.5), rows, genes)
-    OFFICIAL.load(net, state_dict)
-    return net.eval()
+    plan: Plan = field(default_factory=Plan)
 
 
 class HisToGene(TorchModel):
@@ -159,7 +77,7 @@ class HisToGene(TorchModel):
 
     @override
     def build(self, genes: int) -> nn.Module:
-        net = HisToGeneNetwork(self.config, self.px, self.places.rows, genes)
+        net = HisToGeneNetwork(self.config.plan, self.px, self.places.rows, genes)
         path = self._context().weights
         if path is not None:
             tensors = read_weights(path)
@@ -224,10 +142,7 @@ PLUGIN = ModelPlugin(
             input_px=28,
             start_at_mean=True,
             standardise=True,
-            width=128,
-            depth=2,
-            heads=4,
-            head_width=32,
+            plan=Plan(width=128, depth=2, heads=4, head_width=32),
         ),
         "tiny": replace(
             OFFICIAL_RECIPE,
@@ -238,10 +153,7 @@ PLUGIN = ModelPlugin(
             input_px=14,
             start_at_mean=True,
             standardise=True,
-            width=32,
-            depth=1,
-            heads=2,
-            head_width=16,
+            plan=Plan(width=32, depth=1, heads=2, head_width=16),
         ),
     },
     build=HisToGene,

@@ -2,14 +2,28 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from hdstbench.errors import DataError
+from hdstbench.plugins.plugin import RunContext
 
 Tensors = Mapping[str, Tensor]
+
+
+class Checkpoint(dict[str, Tensor]):
+    """Tensors by name; one that is asked for and is not there makes it no checkpoint."""
+
+    def __missing__(self, name: str) -> Tensor:
+        """Refuse.
+
+        Raises:
+            DataError: Always.
+        """
+        msg = f"this is no whole checkpoint: of {len(self)} tensors none is {name}"
+        raise DataError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +56,18 @@ class Official:
         """Whether these tensors are a checkpoint of the model."""
         return any(re.fullmatch(self.mark, name) for name in tensors)
 
+    def need(self, tensors: Tensors) -> Checkpoint:
+        """Tensors under our names, as a checkpoint that sizes can be read from.
+
+        Raises:
+            DataError: If they are no checkpoint of the model.
+        """
+        if not self.knows(tensors):
+            example = next(iter(tensors), "nothing")
+            msg = f"these {len(tensors)} tensors are no {self.model} checkpoint; they hold {example}"
+            raise DataError(msg)
+        return Checkpoint(self.rename(tensors))
+
     def rename(self, tensors: Tensors) -> dict[str, Tensor]:
         """Tensors under our names, without the unused ones."""
         kept = {name: value for name, value in tensors.items() if not _any(self.unused, name)}
@@ -53,7 +79,7 @@ class Official:
         Raises:
             DataError: If a tensor is missing, extra or of another shape.
         """
-        self._check(net, self.rename(tensors), ())
+        self._check(net, self.rename(tensors))
         net.load_state_dict(self.rename(tensors), strict=False)
 
     def start(self, net: nn.Module, tensors: Tensors) -> None:
@@ -65,11 +91,12 @@ class Official:
         ours, own = self.rename(tensors), net.state_dict()
         for name in [name for name in ours if _any(self.anew, name)]:
             del ours[name]
-        self._check(net, ours, (*self.anew, *self.tables))
-        with torch.no_grad():
-            for name, value in ours.items():
-                rows = min(len(value), len(own[name])) if value.ndim else None
-                own[name][:rows].copy_(value[:rows]) if rows is not None else own[name].copy_(value)
+        for name in [name for name in ours if _any(self.tables, name) and name in own]:
+            rows = min(len(ours[name]), len(own[name]))
+            if ours[name].shape[1:] == own[name].shape[1:]:  # else told below
+                ours[name] = torch.cat([ours[name][:rows], own[name][rows:]])
+        self._check(net, ours, self.anew)
+        net.load_state_dict(ours, strict=False)
 
     def _ours(self, name: str) -> str:
         for official, ours in self.rules:
@@ -77,25 +104,46 @@ class Official:
                 return re.sub(official, ours, name)
         return name
 
-    def _check(self, net: nn.Module, tensors: Tensors, loose: tuple[str, ...]) -> None:
+    def _check(self, net: nn.Module, tensors: Tensors, anew: tuple[str, ...] = ()) -> None:
         own = net.state_dict()
         own = {name: value for name, value in own.items() if name not in self.constant}
-        missing = [name for name in own if name not in tensors and not _any(loose, name)]
+        missing = [name for name in own if name not in tensors and not _any(anew, name)]
         extra = [name for name in tensors if name not in own]
         other = [
             f"{name} {tuple(value.shape)}, wanted {tuple(own[name].shape)}"
             for name, value in tensors.items()
-            if name in own and value.shape != own[name].shape and not _any(loose, name)
+            if name in own and value.shape != own[name].shape
         ]
         if missing or extra or other:
             example = (missing + extra + other)[0]
             msg = (
                 f"this is no {self.model} checkpoint of the wanted size: {len(missing)} tensors missing, "
-                f"{len(extra)} unknown, {len(other)} of another shape, such as {example}; choose a recipe of "
-                "its size"
+                f"{len(extra)} unknown, {len(other)} of another shape, such as {example}; wanted the "
+                "sizes of the recipe"
             )
             raise DataError(msg)
 
 
 def _any(patterns: tuple[str, ...], name: str) -> bool:
     return any(re.fullmatch(pattern, name) for pattern in patterns)
+
+
+def for_frozen(context: RunContext, model: str, encoder: str, weights: str) -> RunContext:
+    """The context of a frozen encoder beside a checkpoint, which does not hold it.
+
+    Args:
+        context: Of the run; its `weights` are the checkpoint.
+        model: Named in messages.
+        encoder: Name of the encoder.
+        weights: What the recipe says of it, "pretrained" or "none".
+
+    Raises:
+        DataError: If its own weights are wanted and not there.
+    """
+    if context.encoder_weights is None and weights == "pretrained":
+        msg = (
+            f"the {model} checkpoint does not hold the frozen encoder {encoder}; put its weights where "
+            f"`hdstbench run` looks for them, the cache's folder weights, as {encoder}.safetensors"
+        )
+        raise DataError(msg)
+    return replace(context, weights=context.encoder_weights)

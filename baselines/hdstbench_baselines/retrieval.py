@@ -99,12 +99,12 @@ class Bank:
         """
         return self._numbers(self._allowed(slide))
 
-    def nearest(self, queries: Tensor, slide: str, k: int) -> IntArray:
+    def nearest(self, queries: Tensor, slide: str | None, k: int) -> IntArray:
         """Numbers of the k units nearest to each query, or of all if there are fewer, [N, k].
 
         Args:
             queries: Features of units of one slide, [N, D], on any device.
-            slide: Which slide.
+            slide: Which slide, in training and validation; None in a test, where any unit may be retrieved.
             k: How many.
 
         Raises:
@@ -113,7 +113,8 @@ class Bank:
         if not torch.isfinite(queries).all():
             msg = f"queries of {slide} must be finite"
             raise ValueError(msg)
-        candidates = self._candidates(self._allowed(slide), k)
+        allowed = (True,) * len(self.sources) if slide is None else self._allowed(slide)
+        candidates = self._candidates(allowed, k)
         k = min(k, candidates.count)
         if not len(queries):
             return np.zeros((0, k), np.int64)

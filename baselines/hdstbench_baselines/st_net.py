@@ -78,7 +78,8 @@ def load_official(state_dict: Tensors) -> STNetwork:
     Raises:
         DataError: If a tensor is missing, extra or of another shape.
     """
-    net = STNetwork(make_encoder("densenet121", None), len(state_dict["classifier.bias"]))
+    genes = len(OFFICIAL.need(state_dict)["head.bias"])
+    net = STNetwork(make_encoder("densenet121", None), genes)
     OFFICIAL.load(net, state_dict)
     return net.eval()
 
@@ -173,15 +174,15 @@ PLUGIN = ModelPlugin(
     paper="doi:10.1038/s41551-020-0578-x",
     licence="none stated (MIT in the authors' packaging metadata)",
     notes=(
-        "Panel, channel statistics and head bias come from training slides alone; the epoch is chosen "
-        "on inner validation blocks, not by transfer from an inner cross-validation; the target is the "
-        "task's, not the log of a smoothed share; the rate is given for the mean of the squared error. "
-        "quick: a DenseNet of 16 layers from random weights on patches of 48 px, no test-time mean."
+        "Panel, channel statistics and head bias come from training slides alone; the epoch is chosen on "
+        "inner validation blocks, not by transfer from an inner cross-validation; the target is the task's, "
+        "not the log of a smoothed share; the rate is given for the mean of the squared error. quick: a "
+        "DenseNet of 16 layers from random weights on patches of 48 px, no test-time mean."
     ),
     proven=(
         "Features and outputs at 112 and 224 px equal those of the authors' DenseNet-121 for the same state "
-        "dict of 727 tensors, loaded by name with none missing or extra. Their loss summed over a batch of 32 "
-        "at a rate of 1e-6 is the mean used here at 3.2e-5; gradients are not in the reference tensors."
+        "dict of 727 tensors, loaded by name with none missing or extra. Their loss summed over a batch of "
+        "32 at a rate of 1e-6 is the mean used here at 3.2e-5; gradients are not in the reference tensors."
     ),
     published=(
         "No: the 23-patient data set cannot be prepared from what is public, since its tables of annotated "

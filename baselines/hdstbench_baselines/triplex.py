@@ -5,15 +5,12 @@ Features", CVPR 2024, arXiv:2403.07592.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from hdstbench.errors import DataError
 from hdstbench.plugins.plugin import Cost, ModelPlugin, RunContext
 from hdstbench.plugins.weights import OFFLINE
 from hdstbench.protocol.slide import Slide
@@ -21,9 +18,10 @@ from hdstbench.torchkit.batch import SYMMETRIES, Batch, BatchLabels, to_tensor, 
 from hdstbench.torchkit.encoders import make_encoder, read_weights
 from hdstbench.torchkit.features import FeatureSpec
 from hdstbench.torchkit.trainer import TUNED, TorchModel
+from hdstbench_baselines.official import for_frozen
 from hdstbench_baselines.triplex_config import TriplexConfig
 from hdstbench_baselines.triplex_network import Outputs, Triplex, triplex_loss
-from hdstbench_baselines.triplex_official import OFFICIAL, load_official
+from hdstbench_baselines.triplex_official import OFFICIAL, load_official, stacks_of
 from hdstbench_baselines.triplex_slide import Known, Wanted, look_up, part_for
 from hdstbench_baselines.triplex_whole import Stack
 
@@ -52,14 +50,17 @@ class TriplexModel(TorchModel):
         c, context = self.config, self._context()
         tensors = read_weights(context.weights) if context.weights else {}
         known = OFFICIAL.knows(tensors)
-        self.frozen = replace(context, weights=_own_weights(context, c)) if known else context
+        self.frozen = for_frozen(context, "TRIPLEX", c.encoder, c.weights) if known else context
+        stacks = (c.fusion, c.whole, c.around)
+        if known:
+            stacks = stacks_of(OFFICIAL.need(tensors), stacks)
         encoder = make_encoder(c.encoder, self.frozen.weights) if c.train_encoder else None
         net = Triplex(
             encoder,
             encoder.width if encoder else self._known(self.first).features.shape[1],
             c.width,
             genes,
-            (c.fusion, c.whole, c.around),
+            stacks,
             own_tiles=c.neighbours == "tiles",
         )
         if known:
@@ -145,17 +146,6 @@ class TriplexModel(TorchModel):
             )
             self.known[slide.key] = look_up(slide.whole(), wanted, self.frozen)
         return self.known[slide.key]
-
-
-def _own_weights(context: RunContext, config: TriplexConfig) -> Path | None:
-    """The frozen encoder's weights, where a checkpoint holds all others."""
-    if context.encoder_weights is None and config.weights == "pretrained":
-        msg = (
-            f"a TRIPLEX checkpoint holds no frozen encoder; put the weights of {config.encoder} where "
-            f"`hdstbench run` looks for them, the cache's folder weights, as {config.encoder}.safetensors"
-        )
-        raise DataError(msg)
-    return context.encoder_weights
 
 
 _SGD = TriplexConfig(

@@ -1,12 +1,14 @@
 """TRIPLEX's published checkpoints: the authors' names of tensors as ours."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from hdstbench.torchkit.encoders import Encoder, make_encoder
-from hdstbench_baselines.official import Official, Tensors
+from hdstbench_baselines.official import Checkpoint, Official, Tensors
 from hdstbench_baselines.triplex_network import Triplex
 from hdstbench_baselines.triplex_whole import Stack
 
@@ -61,18 +63,27 @@ def load_official(state_dict: Tensors, heads: tuple[int, int, int] = (4, 8, 4)) 
     Raises:
         DataError: If a tensor is missing, extra or of another shape.
     """
-    ours = OFFICIAL.rename(state_dict)
-    genes, width = state_dict["fc.weight"].shape
-    kinds = ("fusion.blocks.0", "whole.first", "around.blocks.0")
-    depths = (_count(ours, "fusion.blocks"), 1 + _count(ours, "whole.rest"), _count(ours, "around.blocks"))
-    ratios = (len(ours[f"{kind}.feed.wide.weight"]) // width for kind in kinds)
-    sizes = zip(depths, heads, ratios, strict=True)
-    fusion, whole, around = (Stack(depth=d, heads=h, ratio=r, dropout=0.0) for d, h, r in sizes)
+    ours = OFFICIAL.need(state_dict)
+    genes, width = ours["head_fused.weight"].shape
+    stacks = stacks_of(ours, [Stack(depth=1, heads=h, ratio=1, dropout=0.0) for h in heads])
     encoder = _sized(make_encoder("resnet18", None), ours, width)
     kernel = ours["whole.position.conv.weight"].shape[-1]
-    net = Triplex(encoder, encoder.width, width, genes, (fusion, whole, around), kernel=kernel)
+    net = Triplex(encoder, encoder.width, width, genes, stacks, kernel=kernel)
     OFFICIAL.load(net, state_dict)
     return net.eval()
+
+
+def stacks_of(ours: Checkpoint, like: Sequence[Stack]) -> tuple[Stack, Stack, Stack]:
+    """Depths and ratios of fusion, whole and around in a checkpoint; heads and dropout as in `like`."""
+    width = ours["head_fused.weight"].shape[1]
+    depths = (_count(ours, "fusion.blocks"), 1 + _count(ours, "whole.rest"), _count(ours, "around.blocks"))
+    kinds = ("fusion.blocks.0", "whole.first", "around.blocks.0")
+    ratios = (len(ours[f"{kind}.feed.wide.weight"]) // width for kind in kinds)
+    fusion, whole, around = (
+        replace(stack, depth=depth, ratio=ratio)
+        for stack, depth, ratio in zip(like, depths, ratios, strict=True)
+    )
+    return fusion, whole, around
 
 
 def _count(tensors: Tensors, name: str) -> int:

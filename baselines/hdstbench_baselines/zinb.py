@@ -1,8 +1,11 @@
 """Likelihoods of counts, as Hist2ST has them."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from hdstbench.arrays import CSR
 
 EPSILON = 1e-10
 ZERO = 1e-8
@@ -62,3 +65,11 @@ def nb_loss(counts: Tensor, log_dispersion: Tensor, logit: Tensor) -> Tensor:
         - functional.softplus(logit) * (counts + r)
     )
     return -likelihood.sum(dim=-1).mean()
+
+
+def typical_total(counts: CSR) -> float:
+    """Median over units of their counts of the panel, by which sizes are measured; at least 1.
+
+    The authors divide by the median itself, which is 0 where more than half of the units are empty.
+    """
+    return max(float(np.median(counts.sum(axis=1))), 1.0)

@@ -7,10 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hdstbench.data.card import cache_root
-from hdstbench.errors import MissingError
+from hdstbench.errors import DataError, MissingError
 
 OFFLINE = "efficientnet-lite0"
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ def find_weights(encoder: str, wanted: str) -> Weights:
 
     Raises:
         MissingError: If the file is not there; names it and says what to do.
+        DataError: If it cannot be a file of tensors.
     """
     if wanted == "none":
         return NONE
@@ -46,6 +47,9 @@ def find_weights(encoder: str, wanted: str) -> Weights:
         if not path.is_file():
             msg = f"--weights {path}: no such file"
             raise MissingError(msg)
+        if path.suffix not in SUFFIXES:
+            msg = f"--weights {path}: wanted tensors in one of {', '.join(SUFFIXES)}; save its state dict alone"
+            raise DataError(msg)
         return Weights(path, _sha256(path))
     if not encoder:
         msg = "this model has no image encoder; give --weights FILE, the authors' checkpoint, or none"

@@ -18,6 +18,7 @@ FLAGS = {
     "slide-leak": "parts of one slide are in training and in test",
     "patient-leak": "slides of one patient are in training and in test",
     "random-weights": "the image encoder started from random weights",
+    "named-weights": "it starts from a file that was named (`--weights`) and may have seen the test data",
     "other-encoder": "the model's own image encoder was replaced (`--encoder`)",
 }
 MEANING = """\

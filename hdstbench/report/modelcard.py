@@ -9,7 +9,7 @@ from hdstbench.report.markdown import markdown_table
 SEES = {
     "unit": "the patches of the unit itself (and of the spot and region it lies in, if it uses them)",
     "block": "its sampling block: the unit and its neighbours",
-    "slide": "all prepared units of its slide",
+    "slide": "a window of its slide or all its prepared units, as told below",
 }
 WIDTH = 110
 

@@ -46,7 +46,8 @@ class Setting:
         name = getattr(self.config, "encoder", "")
         if not name:
             return f"none (checkpoint {self.weights.label})" if self.weights.path else ""
-        return f"{name} ({self.weights.label})"
+        own = f"; own {self.encoder_weights.label}" if self.encoder_weights.path else ""
+        return f"{name} ({self.weights.label}{own})"
 
     def key(self) -> list[object]:
         """What of it changes predictions."""
@@ -123,7 +124,8 @@ def _set(plugin: AnyPlugin, recipe: str, options: Options) -> Setting:
         flags.append("other-encoder")
     if hasattr(config, "weights"):
         weights = find_weights(encoder, options.weights or config.weights)
-        if options.weights and weights.path and encoder:
+        if options.weights not in ("", "pretrained") and weights.path:
+            flags.append("named-weights")
             own = _own_weights(encoder)
         if weights is NONE and encoder:
             flags.append("random-weights")

@@ -112,11 +112,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the loaders raise many kinds
-        msg = f"{path} is no weights file that can be read safely: {str(error).splitlines()[0]}"
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        msg = f"{path} is no weights file that can be read safely: {reason}"
         raise DataError(msg) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
+    if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
+        msg = f"{path} holds a {type(content).__name__} without named tensors, wanted a state dict"
+        raise DataError(msg)
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
     for wrapper in WRAPPERS:
         tensors = {key.removeprefix(wrapper): value for key, value in tensors.items()}

@@ -12,13 +12,8 @@ from torch import Tensor, nn
 
 from hdstbench.errors import DataError
 from hdstbench.plugins.plugin import RunContext
-from hdstbench_baselines.his_to_gene import (
-    OFFICIAL,
-    HisToGene,
-    HisToGeneConfig,
-    HisToGeneNetwork,
-    load_official,
-)
+from hdstbench_baselines.his_to_gene import HisToGene, HisToGeneConfig, load_official
+from hdstbench_baselines.his_to_gene_network import OFFICIAL, HisToGeneNetwork, Plan
 from hdstbench_baselines.pixels import flat_pixels
 from hdstbench_baselines.positions import raster
 
@@ -109,6 +104,8 @@ def test_a_state_dict_that_lacks_a_tensor_or_has_one_more_is_refused(reference: 
     del tensors["y_embed.weight"]
     with pytest.raises(DataError, match=r"1 tensors missing.*places\.y\.weight"):
         load_official(tensors)
+    with pytest.raises(DataError, match=r"no HisToGene checkpoint.*embed\.weight"):
+        load_official({})
 
 
 def test_a_run_starts_from_the_authors_checkpoint(
@@ -117,17 +114,14 @@ def test_a_run_starts_from_the_authors_checkpoint(
     """Genes and the number of table rows may differ; a rate of 0 leaves what was loaded."""
     save_file(reference.part("state_dict"), tmp_path / "official.safetensors")
     facts = reference.facts
-    model = HisToGene(
-        HisToGeneConfig(
-            epochs=1,
-            learning_rate=0.0,
-            input_px=facts["config/patch_size"],
-            width=facts["config/dim"],
-            depth=facts["config/n_layers"],
-            heads=facts["config/heads"],
-            head_width=facts["config/dim_head"],
-        )
+    plan = Plan(
+        width=facts["config/dim"],
+        depth=facts["config/n_layers"],
+        heads=facts["config/heads"],
+        head_width=facts["config/dim_head"],
     )
+    px = facts["config/patch_size"]
+    model = HisToGene(HisToGeneConfig(epochs=1, learning_rate=0.0, input_px=px, plan=plan))
     context = RunContext(seed=0, scratch=tmp_path, cache=tmp_path, weights=tmp_path / "official.safetensors")
 
     model.fit([planted[0].slide], [], context)

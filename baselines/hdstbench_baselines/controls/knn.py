@@ -47,12 +47,13 @@ class KNN(Model):
 
     def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
         """Choose the number of neighbours on the validation units, then keep these units too."""
-        self.context, self.neighbours = context, UNCHOSEN
+        self.context, self.neighbours, self._tested = context, UNCHOSEN, False
         self._keep(train)
         if val:
             errors = np.sum([self._errors(slide) for slide in val], axis=0)
             self.neighbours = NEIGHBOURS[int(np.argmin(errors))]
             self._keep([*train, *val])
+        self._tested = True
 
     @override
     def predict(self, slide: Slide) -> FloatArray:
@@ -70,7 +71,7 @@ class KNN(Model):
         return np.array([np.sum(error**2) for error in errors])
 
     def _nearest(self, slide: Slide, k: int) -> IntArray:
-        return self._bank.nearest(self._features(slide), slide.id, k)
+        return self._bank.nearest(self._features(slide), None if self._tested else slide.id, k)
 
     def _mean(self, found: IntArray) -> FloatArray:
         """Mean targets of the units found, [N, k] -> [N, G]."""
@@ -104,6 +105,6 @@ PLUGIN = ModelPlugin(
         "standardised ones. One number of neighbours for all genes, of 5, 15, 50 and 150, chosen on inner "
         "validation blocks by squared error; then validation units join the ones that are retrieved. A "
         "validation unit retrieves from other patients, or other slides where there is one patient, so that "
-        "the choice is made as for a test."
+        "the choice is made as for a test; where there is one slide, from its training blocks."
     ),
 )

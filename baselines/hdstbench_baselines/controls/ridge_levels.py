@@ -22,13 +22,14 @@ from hdstbench_baselines.controls.ridge import PAPER, PENALTY
 class RidgeLevelsConfig:
     """Defaults: the encoder of `ridge`, on every level that the task has.
 
-    `input_px` resizes the patches of units, `coarse_px` those of spots and regions; 0 leaves them.
+    `input_px` resizes the patches of units; 0 leaves them. The feature maps of spots and regions are
+    pooled to `grid` x `grid`, as MagNet's keys are, and averaged; so both read the same cached files.
     """
 
     encoder: str = OFFLINE
     weights: str = "pretrained"
     input_px: int = 0
-    coarse_px: int = 0
+    grid: int = 4
 
 
 class RidgeLevels(LinearModel):
@@ -48,9 +49,11 @@ class RidgeLevels(LinearModel):
 
     def _level(self, slides: Sequence[Slide], level: str) -> list[FloatArray]:
         """Features of a level's own squares, [M, D] a slide."""
-        px = self.config.input_px if level == UNIT else self.config.coarse_px
-        spec = FeatureSpec(encoder=self.config.encoder, level=level, input_px=px)
-        return frozen_features(slides, spec, self.context)
+        if level == UNIT:
+            spec = FeatureSpec(encoder=self.config.encoder, level=level, input_px=self.config.input_px)
+            return frozen_features(slides, spec, self.context)
+        spec = FeatureSpec(encoder=self.config.encoder, level=level, grid=self.config.grid)
+        return [values.mean(axis=1) for values in frozen_features(slides, spec, self.context)]
 
 
 def _own(slide: Slide, level: str) -> IntArray:

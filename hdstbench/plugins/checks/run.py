@@ -1,7 +1,7 @@
 """Run checks and say how they went."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -50,6 +50,9 @@ class Outcome:
 def check_exceptions(trial: Trial) -> None:
     """Its exceptions are names of checks, each with a reason."""
     known = [name_of(check) for check in checks()]
+    if not isinstance(trial.plugin.exceptions, Mapping):
+        msg = f"exceptions is a {type(trial.plugin.exceptions).__name__}, wanted names of checks with reasons"
+        raise BrokenContractError(msg)
     for name, reason in trial.plugin.exceptions.items():
         if name not in known:
             msg = f"there is no check {name!r}; there are {', '.join(known)}"
@@ -103,7 +106,8 @@ def run_check(check: Check, trial: Trial) -> Outcome:
     """Run one check; nothing that the model does ends it but an interruption."""
     started = time.perf_counter()
     status, says, error = _attempt(check, trial)
-    reason = trial.plugin.exceptions.get(name_of(check))
+    exceptions = trial.plugin.exceptions
+    reason = exceptions.get(name_of(check)) if isinstance(exceptions, Mapping) else None
     if reason is not None and status in ("failed", "not run"):
         status, says = "excepted", reason
     elif reason is not None:
