@@ -1,4 +1,4 @@
-"""Measure what the official recipe of a trained model needs: parameters, GFLOP a unit, memory of a step.
+"""Measure what the official recipe of a trained model needs: parameters, GFLOP a unit, memory kept of a step.
 
     python benchmarks/cost.py st-net magnet
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from kept import kept_mb
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,7 +25,6 @@ from hdstbench.plugins.registry import load_model
 from hdstbench.protocol.slide import Slide, open_slide
 from hdstbench.protocol.task import open_fold
 from hdstbench.simulate.cohort import Cohort, simulate
-from hdstbench.sweep.memory import peak_host_mb, reset_peak
 from hdstbench.sweep.options import Options
 from hdstbench.sweep.plan import plan_job
 from hdstbench.torchkit.space import make_space
@@ -66,13 +66,12 @@ def measure(name: str, train: list[Slide], test: Slide, folder: Path) -> Cost:
     batch = next(iter(model.batches(train[0], np.random.default_rng(0))))
     model.net.train()
     model.net.zero_grad(set_to_none=True)
-    reset_peak()
-    before = peak_host_mb()
-    model.loss(batch, model.labels(batch)).backward()  # type: ignore[no-untyped-call]
+    loss, kept = kept_mb(lambda: model.loss(batch, model.labels(batch)))
+    loss.backward()  # type: ignore[no-untyped-call]
     return Cost(
         parameters=model.parameters,
         gflop=float(f"{counter.get_total_flops() / len(test) / 1e9:.3g}"),
-        memory_mb=float(round(peak_host_mb() - before)),
+        memory_mb=float(round(kept)),
         batch=len(batch.index),
     )
 

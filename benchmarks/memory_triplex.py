@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import torch
+from kept import kept_mb
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -67,14 +68,21 @@ def main() -> None:
     net = Triplex(encoder, encoder.width, config.width, GENES, (config.fusion, config.whole, config.around))
     before, started = peak_gb(), time.perf_counter()
     rows = torch.randperm(units)[: config.batch_size]
-    out = predict(net.train(), config, through(net, config, units, rows))
-    loss = triplex_loss(out, torch.randn(len(rows), GENES))
+    net.train()
+
+    def step() -> Tensor:
+        out = predict(net, config, through(net, config, units, rows))
+        return triplex_loss(out, torch.randn(len(rows), GENES))
+
+    loss, kept = kept_mb(step)
     forward = time.perf_counter()
     loss.backward()  # type: ignore[no-untyped-call]
     done = time.perf_counter()
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters, {units:,} units")
     print(f"forward {forward - started:.1f} s, backward {done - forward:.1f} s")
-    print(f"peak {peak_gb():.2f} GB, {before:.2f} GB of it before the step")
+    print(
+        f"peak {peak_gb():.2f} GB, {before:.2f} GB of it before the step; {kept:,.0f} MiB kept for backward"
+    )
     print(f"{gflop(net.eval(), config, units):.2f} GFLOP a unit")
 
 

@@ -218,6 +218,11 @@ def of_labels(slide: Slide, out: FloatArray) -> FloatArray:
     return out if slide.labels is None else (out + slide.labels.target()) / 2
 
 
+def of_surroundings(slide: Slide, out: FloatArray) -> FloatArray:
+    tiles = slide.tiles_around(np.arange(len(slide)), 3)
+    return (out + 0.3 * tiles.mean(axis=(1, 2, 3, 4))[:, None] / 255).astype(np.float32)
+
+
 def of_blocks(slide: Slide, out: FloatArray) -> FloatArray:
     whole = slide.whole()
     mean = {int(whole.block_of[b[0]]): brightness(whole.take(b)).mean() for b in whole.blocks()}
@@ -307,6 +312,7 @@ BAD_PREDICTIONS: dict[str, tuple[Callable[[Slide, FloatArray], object], set[str]
     "looks at the order": (of_order, {"order"}),
     "looks at other units": (of_slide, {"context"}),
     "looks at its block's units": (of_blocks, {"context"}),
+    "looks around": (of_surroundings, {"context"}),
     "looks at all pixels": (of_pixels, {"context"}),
     "takes labels that are given": (of_labels, {"labels"}),
     "reads labels from the disk": (of_disk, {"labels", "noise", "context"}),

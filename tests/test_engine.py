@@ -34,7 +34,10 @@ from hdstbench.sweep.plan import plan_job
 from hdstbench.sweep.score import score_fold
 
 STORED = Path(__file__).parent / "engine.json"
-MODELS = ("mean", "ridge", "shuffled-ridge", "st-net", "magnet")
+MODELS = (
+    *("mean", "ridge", "shuffled-ridge", "st-net", "magnet"),
+    *("his-to-gene", "his2st", "egn", "bleep", "triplex"),
+)
 
 
 def _numbers(planted: list[Planted], folder: Path) -> dict[str, float]:

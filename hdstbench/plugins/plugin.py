@@ -87,7 +87,7 @@ class Cost:
     Attributes:
         parameters: Numbers in the network, trained or not.
         gflop: Of predicting one unit, multiply-adds counted twice; what is cached aside.
-        memory_mb: Most memory of one training step above what was held before it, on a CPU, in MiB.
+        memory_mb: What the forward pass of one training step keeps for the backward pass, in MiB.
         batch: Units of that step.
     """
 

@@ -99,16 +99,7 @@ def choose_panel(
     if not shared:
         msg = f"the slides {', '.join(f.name for f in every)} have no gene id in common"
         raise DataError(msg)
-    share, variance = np.zeros(len(shared)), np.zeros(len(shared))
-    for folder in train:
-        ids, counts, library, bulk = all_counts(folder)
-        if rows is not None:
-            counts, library = counts[rows[folder]], library[rows[folder]]
-            bulk = np.asarray(counts.sum(axis=0)).ravel()
-        place = {name: i for i, name in enumerate(ids)}
-        columns = np.array([place[name] for name in shared])
-        share += bulk[columns] / max(bulk.sum(), 1) / len(train)
-        variance += _variance(target, counts, library)[columns] / len(train)
+    share, variance = _ranks(train, shared, target, rows)
     top: IntArray = np.argsort(-share, kind="stable")[:TOP_MEAN]
     if listed:
         top = _find(listed, shared, every[0], share)
@@ -121,6 +112,23 @@ def choose_panel(
         mean250=np.arange(len(top)),
         hvg50=np.array([place_of[int(gene)] for gene in variable]),
     )
+
+
+def _ranks(
+    train: Sequence[Path], shared: Sequence[str], target: Target, rows: Mapping[Path, IntArray] | None
+) -> tuple[FloatArray, FloatArray]:
+    """Mean share of counts and mean variance of the target of each gene, [genes] both."""
+    share, variance = np.zeros(len(shared)), np.zeros(len(shared))
+    for folder in train:
+        ids, counts, library, bulk = all_counts(folder)
+        if rows is not None:
+            counts, library = counts[rows[folder]], library[rows[folder]]
+            bulk = np.asarray(counts.sum(axis=0)).ravel()
+        place = {name: i for i, name in enumerate(ids)}
+        columns = np.array([place[name] for name in shared])
+        share += bulk[columns] / max(bulk.sum(), 1) / len(train)
+        variance += _variance(target, counts, library)[columns] / len(train)
+    return share, variance
 
 
 def _find(listed: Sequence[str], shared: Sequence[str], folder: Path, share: FloatArray) -> IntArray:

@@ -46,7 +46,7 @@ def _sentences(text: str) -> str:
 
 
 def _cost(cost: Cost) -> str:
-    head = ("parameters", "GFLOP a unit", "MiB a training step", "units of that step")
+    head = ("parameters", "GFLOP a unit", "MiB kept for the backward pass", "units of that step")
     line = (f"{cost.parameters:,}", f"{cost.gflop:.3g}", f"{cost.memory_mb:,.0f}", f"{cost.batch}")
     note = (
         "Official recipe, 250 genes, 8 um bins, patches of 112 px, fp32 on a CPU, measured by a script in "

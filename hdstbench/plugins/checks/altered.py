@@ -32,7 +32,7 @@ def alone(slide: Slide, prepared: Path, folder: Path, index: IntArray) -> Slide:
     """Some units of a slide, hidden, of a prepared folder that holds nothing else.
 
     Other units and their parents are gone, and block images show noise but for the patches of these
-    units, at every level. The tiles around units stay.
+    units, at every level; so does the picture around units.
 
     Args:
         slide: A view of the slide.
@@ -52,6 +52,10 @@ def alone(slide: Slide, prepared: Path, folder: Path, index: IntArray) -> Slide:
             here = np.s_[block, top : top + side, left : left + side]
             out[here] = images[here]
     np.save(path, out)
+    around = folder / "pixels" / "around.npy"
+    if around.is_file():
+        squares = np.load(around)
+        np.save(around, stream("altered", "around").integers(0, 256, squares.shape, np.uint8))
     return _reopen(slide, folder)
 
 
