@@ -62,7 +62,8 @@ def measure(name: str, train: list[Slide], test: Slide, folder: Path) -> Cost:
     model.space = make_space(config.space, train)
     model.predict(test.hidden())  # frozen features are cached now
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model.predict(test.hidden())
+        for part in model.batches(test.hidden(), None):
+            model.infer(part)
     batch = next(iter(model.batches(train[0], np.random.default_rng(0))))
     model.net.train()
     model.net.zero_grad(set_to_none=True)

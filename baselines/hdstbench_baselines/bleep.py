@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from hdstbench.errors import DataError
-from hdstbench.plugins.plugin import ModelPlugin, RunContext
+from hdstbench.plugins.plugin import Cost, ModelPlugin, RunContext
 from hdstbench.plugins.weights import OFFLINE
 from hdstbench.protocol.slide import Slide
 from hdstbench.torchkit.batch import SYMMETRIES, Batch, BatchLabels, to_tensor, turn, unit_batches
@@ -225,4 +225,5 @@ PLUGIN = ModelPlugin(
         "No: GSE240429 is not prepared by the suite, and the published number is after a correction that "
         "saw the test slice."
     ),
+    cost=Cost(parameters=24_229_440, gflop=2.15, memory_mb=668, batch=32),
 )

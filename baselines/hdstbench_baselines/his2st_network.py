@@ -1,6 +1,6 @@
 """Hist2ST's network: convolutions, a transformer and a graph over the units of a window."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -8,9 +8,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hdstbench.errors import DataError
 from hdstbench_baselines.attention import TransformerBlock
-from hdstbench_baselines.official import Official, Tensors
+from hdstbench_baselines.official import Checkpoint, Official, Tensors
 from hdstbench_baselines.pixels import ColourScale
 from hdstbench_baselines.positions import PositionTables
 from hdstbench_baselines.zinb import to_dispersion, to_mean
@@ -191,6 +190,7 @@ OFFICIAL = Official(
         (r"coef\.(.*)", r"trust.\1"),
     ),
     anew=(r"head\.1\..*", r"counts\..*"),
+    spare=(r"trust\..*",),
     tables=(r"places\..*",),
     constant=("scale.mean", "scale.std"),
 )
@@ -206,20 +206,19 @@ def load_official(state_dict: Tensors, *, heads: int = 16) -> Hist2STNetwork:
     Raises:
         DataError: If a tensor is missing, extra or of another shape.
     """
-    ours = OFFICIAL.rename(state_dict)
-    try:
-        net = _of_sizes(ours, heads)
-    except KeyError as error:
-        msg = f"this is no Hist2ST checkpoint: it has no {error}"
-        raise DataError(msg) from error
+    ours = OFFICIAL.need(state_dict)
+    plan = plan_of(ours, Plan(heads=heads))
+    net = Hist2STNetwork(plan, len(ours["places.x.weight"]), len(ours["head.1.bias"]))
     OFFICIAL.load(net, state_dict)
     return net.eval()
 
 
-def _of_sizes(ours: Tensors, heads: int) -> Hist2STNetwork:
-    (rows, width), genes = ours["places.x.weight"].shape, len(ours["head.1.bias"])
+def plan_of(ours: Checkpoint, like: Plan) -> Plan:
+    """Sizes of the network of a checkpoint; heads and dropout as in `like`."""
+    width = ours["places.x.weight"].shape[1]
     channels, _, stem, _ = ours["stem.weight"].shape
-    plan = Plan(
+    return replace(
+        like,
         stem=stem,
         map_side=round((width / len(ours["down.bias"])) ** 0.5),
         channels=channels,
@@ -227,9 +226,7 @@ def _of_sizes(ours: Tensors, heads: int) -> Hist2STNetwork:
         mixers=sum(name.endswith("across.0.weight") for name in ours),
         depth=sum(name.endswith("attention.qkv.weight") for name in ours),
         rounds=sum(name.startswith("graph.") for name in ours),
-        heads=heads,
-        head_width=ours["blocks.0.attention.out.weight"].shape[1] // heads,
+        head_width=ours["blocks.0.attention.out.weight"].shape[1] // like.heads,
         counts="counts.mean.bias" in ours,
         distils="trust.0.bias" in ours,
     )
-    return Hist2STNetwork(plan, rows, genes)

@@ -1,12 +1,11 @@
 """HisToGene's network: a linear layer on pixels, position tables and a transformer over a window."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from hdstbench.errors import DataError
 from hdstbench_baselines.attention import TransformerBlock
-from hdstbench_baselines.official import Official, Tensors
+from hdstbench_baselines.official import Checkpoint, Official, Tensors
 from hdstbench_baselines.pixels import ColourScale
 from hdstbench_baselines.positions import PositionTables
 
@@ -91,23 +90,20 @@ def load_official(state_dict: Tensors, *, heads: int = 16) -> HisToGeneNetwork:
     Raises:
         DataError: If a tensor is missing, extra or of another shape.
     """
-    ours = OFFICIAL.rename(state_dict)
-    try:
-        net = _of_sizes(ours, heads)
-    except KeyError as error:
-        msg = f"this is no HisToGene checkpoint: it has no {error}"
-        raise DataError(msg) from error
+    ours = OFFICIAL.need(state_dict)
+    plan, px = sizes_of(ours, Plan(heads=heads))
+    net = HisToGeneNetwork(plan, px, len(ours["places.x.weight"]), len(ours["head.1.bias"]))
     OFFICIAL.load(net, state_dict)
     return net.eval()
 
 
-def _of_sizes(ours: Tensors, heads: int) -> HisToGeneNetwork:
+def sizes_of(ours: Checkpoint, like: Plan) -> tuple[Plan, int]:
+    """Sizes of the network of a checkpoint, and of its patches; heads and dropout as in `like`."""
     width, inputs = ours["embed.weight"].shape
-    plan = Plan(
+    plan = replace(
+        like,
         width=width,
         depth=sum(name.endswith("attention.qkv.weight") for name in ours),
-        heads=heads,
-        head_width=ours["blocks.0.attention.out.weight"].shape[1] // heads,
+        head_width=ours["blocks.0.attention.out.weight"].shape[1] // like.heads,
     )
-    rows, genes = len(ours["places.x.weight"]), len(ours["head.1.bias"])
-    return HisToGeneNetwork(plan, round((inputs / 3) ** 0.5), rows, genes)
+    return plan, round((inputs / 3) ** 0.5)

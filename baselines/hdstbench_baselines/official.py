@@ -3,12 +3,14 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from hdstbench.errors import DataError
 from hdstbench.plugins.plugin import RunContext
+from hdstbench.torchkit.encoders import read_weights
 
 Tensors = Mapping[str, Tensor]
 
@@ -41,6 +43,8 @@ class Official:
             them anew, since a checkpoint was made for other genes.
         tables: Our names (regular expressions) of tables with a row a position; a run takes as many
             rows as both have.
+        spare: Our names (regular expressions) of tensors that a checkpoint may lack, or hold in vain; a run
+            starts them anew then.
         constant: Our names of tensors that the authors keep outside their state dict.
     """
 
@@ -50,11 +54,26 @@ class Official:
     unused: tuple[str, ...] = ()
     anew: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
     constant: tuple[str, ...] = ()
 
     def knows(self, tensors: Tensors) -> bool:
         """Whether these tensors are a checkpoint of the model."""
         return any(re.fullmatch(self.mark, name) for name in tensors)
+
+    def read(self, path: Path | None) -> dict[str, Tensor] | None:
+        """Read a checkpoint for a model that has no image encoder; None without a file.
+
+        Raises:
+            DataError: If the file holds anything else.
+        """
+        if path is None:
+            return None
+        tensors = read_weights(path)
+        if not self.knows(tensors):
+            msg = f"{path} is no {self.model} checkpoint, and the model has no image encoder to load"
+            raise DataError(msg)
+        return tensors
 
     def need(self, tensors: Tensors) -> Checkpoint:
         """Tensors under our names, as a checkpoint that sizes can be read from.
@@ -89,13 +108,14 @@ class Official:
             DataError: If anything else is missing, extra or of another shape.
         """
         ours, own = self.rename(tensors), net.state_dict()
-        for name in [name for name in ours if _any(self.anew, name)]:
+        vain = [name for name in ours if _any(self.spare, name) and name not in own]
+        for name in [name for name in ours if _any(self.anew, name)] + vain:
             del ours[name]
         for name in [name for name in ours if _any(self.tables, name) and name in own]:
             rows = min(len(ours[name]), len(own[name]))
             if ours[name].shape[1:] == own[name].shape[1:]:  # else told below
                 ours[name] = torch.cat([ours[name][:rows], own[name][rows:]])
-        self._check(net, ours, self.anew)
+        self._check(net, ours, (*self.anew, *self.spare))
         net.load_state_dict(ours, strict=False)
 
     def _ours(self, name: str) -> str:

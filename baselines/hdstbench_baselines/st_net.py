@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from hdstbench.plugins.plugin import ModelPlugin
+from hdstbench.plugins.plugin import Cost, ModelPlugin
 from hdstbench.protocol.slide import Slide
 from hdstbench.rng import stream
 from hdstbench.torchkit.batch import SYMMETRIES, Batch, BatchLabels, to_tensor, turn, unit_batches
@@ -188,4 +188,5 @@ PLUGIN = ModelPlugin(
         "No: the 23-patient data set cannot be prepared from what is public, since its tables of annotated "
         "spots are missing, and the headline counts genes by a sign test that the suite does not make."
     ),
+    cost=Cost(parameters=7_210_106, gflop=11.2, memory_mb=984, batch=32),
 )

@@ -48,9 +48,7 @@ def find_weights(encoder: str, wanted: str) -> Weights:
             msg = f"--weights {path}: no such file"
             raise MissingError(msg)
         if path.suffix not in SUFFIXES:
-            msg = (
-                f"--weights {path}: wanted tensors in one of {', '.join(SUFFIXES)}; save its state dict alone"
-            )
+            msg = f"--weights {path}: wanted one of {', '.join(SUFFIXES)}; save its state dict alone"
             raise DataError(msg)
         return Weights(path, _sha256(path))
     if not encoder:
