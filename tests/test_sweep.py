@@ -104,7 +104,7 @@ def test_an_encoder_is_replaced_only_where_there_is_one_and_flagged(tmp_path: Pa
 
     assert mean.encoder == ""
     assert ridge.encoder.startswith("resnet18 (sha256:")
-    assert ridge.flags == ("other-encoder",)
+    assert ridge.flags == ("other-encoder", "named-weights")
     assert set_models(["ridge"], "quick", Options(weights="none"))[0].flags == ("random-weights",)
 
 

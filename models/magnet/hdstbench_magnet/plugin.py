@@ -1,6 +1,6 @@
 """MagNet's entry in the registry."""
 
-from hdstbench.plugins.plugin import ModelPlugin
+from hdstbench.plugins.plugin import Cost, ModelPlugin
 from hdstbench.plugins.weights import OFFLINE
 from hdstbench.torchkit.trainer import TUNED
 from hdstbench_magnet.config import MagNetConfig
@@ -64,4 +64,5 @@ PLUGIN = ModelPlugin(
         "No: the kidney slides are private, and numbers on colorectal cancer need its slides, a GPU and "
         "another protocol (slides as folds, correlation within a unit)."
     ),
+    cost=Cost(parameters=127_209_262, gflop=2.52, memory_mb=6_121, batch=256),
 )
