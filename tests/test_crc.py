@@ -40,7 +40,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_crc_command_goes_from_an_empty_cache_to_the_table(mirror: Path, tmp_path: Path) -> None:
-    (tmp_path / "hdstbench.toml").write_text('recipe = "quick"\n')
+    (tmp_path / "hdstbench.toml").write_text('recipe = "tiny"\n')
     cache = tmp_path / "cache"
     fault = {"_P2_binned_outputs.tar.gz": Fault(drop_at=300_000)}
 

@@ -215,4 +215,4 @@ def test_a_sweep_on_prepared_data_needs_no_anndata(job: Path, tmp_path: Path) ->
     done = type_command(*words, cwd=tmp_path, cache=job / "cache", env={"PYTHONPATH": str(tmp_path)})
 
     assert done.returncode == 0, done.stderr + done.stdout
-    assert len(list((tmp_path / "runs").rglob("scores.json"))) == 3
+    assert len(list((tmp_path / "runs").rglob("mean/*/scores.json"))) == 3

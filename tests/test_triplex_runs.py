@@ -205,7 +205,7 @@ def test_a_run_can_start_from_a_checkpoint_for_other_genes(tmp_path: Path) -> No
     save_file(encoder.net.state_dict(), tmp_path / "resnet18.safetensors")
     model = TriplexModel(replace(config, learning_rate=0.0))
 
-    with pytest.raises(DataError, match=r"holds no frozen encoder; put the weights of resnet18"):
+    with pytest.raises(DataError, match=r"does not hold the frozen encoder resnet18; put its weights"):
         model.fit([slide], [], _context(tmp_path, weights=tmp_path / "checkpoint.safetensors"))
     files = {
         "weights": tmp_path / "checkpoint.safetensors",
