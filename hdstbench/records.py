@@ -32,6 +32,7 @@ class Record:
         task: The fields of the task, and its hash.
         kind: model, variant, control or oracle.
         encoder: Image encoder and its weights, as shown.
+        changes: Options of its recipe that the sweep changed, as shown.
         flags: What a reader has to know, such as patient-leak.
         error: One line, empty if ok.
         seconds: Of fitting, predicting and scoring.
@@ -53,6 +54,7 @@ class Record:
     status: Status
     error: str = ""
     encoder: str = ""
+    changes: str = ""
     flags: tuple[str, ...] = ()
     device: str = "cpu"
     precision: str = "fp32"

@@ -47,6 +47,31 @@ def build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     return cls(**{key: _convert(value, hints[key], f"{where}: {key}") for key, value in table.items()})
 
 
+def replaced(value: T, table: Mapping[str, Any], where: str) -> T:
+    """A frozen dataclass with the fields of a table changed, tables changing the fields of nested ones.
+
+    Raises:
+        DataError: If a key is unknown or a value has the wrong type; `where` says of what.
+    """
+    hints = typing.get_type_hints(type(value))
+    changes: dict[str, Any] = {}
+    for key, new in table.items():
+        if key not in hints:
+            close = get_close_matches(key, hints) or sorted(hints)
+            msg = f"{where}: unknown option {key!r}; did you mean {', '.join(close)}?"
+            raise DataError(msg)
+        old = getattr(value, key)
+        if dataclasses.is_dataclass(old) and isinstance(new, dict):
+            changes[key] = replaced(old, new, f"{where}: {key}")
+        else:
+            changes[key] = _convert(new, hints[key], f"{where}: {key}")
+    try:
+        return dataclasses.replace(value, **changes)  # type: ignore[type-var]
+    except ValueError as error:
+        msg = f"{where}: {error}"
+        raise DataError(msg) from error
+
+
 def _required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
@@ -63,7 +88,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401 - TOML v
         return build(typing.cast("type[Any]", hint), value, where)
     if hint is float and type(value) is int:
         return float(value)
-    if type(value) is hint or (origin is typing.Literal and value in args):
+    if hint is Any or type(value) is hint or (origin is typing.Literal and value in args):
         return value
     plain = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
     wanted = " or ".join(map(repr, args)) if origin is typing.Literal else plain

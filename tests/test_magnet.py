@@ -1,4 +1,4 @@
-"""MagNet's parts: the paper's loss, attention that matters, graphs that stay within a block."""
+"""MagNet's parts: attention that matters, graphs that stay within a block, and every option of both."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,67 +7,25 @@ import numpy as np
 import pytest
 import torch
 from helpers import Planted
-from scipy import stats
 
 from hdstbench.plugins.plugin import RunContext
 from hdstbench.torchkit.batch import BatchLabels
 from hdstbench_magnet import PLUGIN
 from hdstbench_magnet.config import LossWeights, MagNetConfig
-from hdstbench_magnet.loss import correlation_loss, magnet_loss
+from hdstbench_magnet.graph import edges_of_slide, edges_within
+from hdstbench_magnet.loss import magnet_loss
 from hdstbench_magnet.model import MagNet
 from hdstbench_magnet.network import MagNetwork
 
 TINY: MagNetConfig = PLUGIN.recipes["tiny"]
-GENES, WIDTH = 5, 12
-
-
-def test_the_correlation_loss_is_one_minus_pearson_over_genes() -> None:
-    a, b = np.random.default_rng(0).normal(size=(2, 7, 30))
-
-    loss = correlation_loss(torch.from_numpy(a), torch.from_numpy(b))
-
-    wanted = 1 - np.mean([stats.pearsonr(x, y).statistic for x, y in zip(a, b, strict=True)])
-    assert float(loss) == pytest.approx(wanted, abs=1e-9)
-
-
-def test_a_constant_row_counts_as_no_correlation() -> None:
-    assert float(correlation_loss(torch.ones(3, 4), torch.randn(3, 4))) == pytest.approx(1.0)
-
-
-def test_the_loss_is_that_of_equations_3_to_5() -> None:
-    rng = np.random.default_rng(1)
-    units, spots = rng.normal(size=(2, 8, 20)), rng.normal(size=(2, 3, 20))
-    region = rng.normal(size=(2, 1, 20))
-    parent = np.array([0, 0, 0, 1, 1, 2, 2, 2])
-    valid = np.array([True, False, True])
-
-    def pcc(a: np.ndarray, b: np.ndarray) -> float:
-        return 1 - float(np.mean([stats.pearsonr(x, y).statistic for x, y in zip(a, b, strict=True)]))
-
-    wanted = np.mean((units[0] - units[1]) ** 2) + 0.8 * pcc(*units)
-    wanted += 0.25 * pcc(spots[0][valid], spots[1][valid]) + 0.25 * pcc(*region)
-    wanted += 0.25 * (
-        0.1 * pcc(units[0], spots[0][parent]) + 0.1 * pcc(units[0], np.repeat(region[0], 8, axis=0))
-    )
-
-    t = torch.from_numpy
-    loss = magnet_loss(
-        {"unit": t(units[0]), "spot": t(spots[0]), "region": t(region[0])},
-        {"spot": t(parent), "region": torch.zeros(8, dtype=torch.long)},
-        BatchLabels(
-            target=t(units[1]),
-            coarse={"spot": (t(spots[1]), t(valid)), "region": (t(region[1]), torch.tensor([True]))},
-        ),
-        LossWeights(),
-    )
-
-    assert float(loss) == pytest.approx(wanted, rel=1e-5)
+GENES, WIDTH = 5, TINY.width
+COARSE = ("spot", "region")
 
 
 def _network(**change: object) -> MagNetwork:
     torch.manual_seed(0)
     config = replace(TINY, **change)
-    net = MagNetwork(("unit", "spot", "region"), WIDTH, GENES, config).eval()
+    net = MagNetwork([name for name in COARSE if name in config.levels], GENES, config).eval()
     for parameter in net.parameters():  # heads start at zero, which would hide everything behind them
         torch.nn.init.normal_(parameter, std=0.3)
     return net
@@ -103,10 +61,9 @@ def test_a_unit_hears_its_own_spot_and_region_only(fusion: str, level: str) -> N
 def test_which_key_is_attended_to_depends_on_the_unit() -> None:
     """With one key attention would be a constant; with a map it is not."""
     net, inputs = _network(), _inputs()
-    query = net.levels["unit"].project(inputs["unit"])
-    keys = net.levels["spot"].project(inputs["keys"]["spot"])[inputs["parent"]["spot"]]
+    keys = inputs["keys"]["spot"][inputs["parent"]["spot"]]  # type: ignore[index]
 
-    _, weights = net.attend["spot"].attention(query[:, None], keys, keys)
+    _, weights = net.attend["spot"].attention(inputs["unit"][:, None], keys, keys)  # type: ignore[index]
 
     assert weights.std(dim=-1).min() > 1e-3
     assert (weights[0] - weights[1]).abs().max() > 1e-3
@@ -145,14 +102,15 @@ def test_every_parameter_of_every_level_is_trained() -> None:
         },
     )
 
-    magnet_loss(net(**inputs), inputs["parent"], labels, LossWeights()).backward()  # type: ignore[arg-type]
+    magnet_loss(net(**inputs), inputs["parent"], labels, TINY).backward()  # type: ignore[arg-type]
 
     still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
-    assert all("region" in name and ".att_" in name for name in still), still  # a region has no neighbour
+    # a region has no neighbour, and where all edges of a node lean one way, what is added to all is nothing
+    assert all(("region" in name and ".att_" in name) or ".att_dst" in name for name in still), still
 
 
-def test_native_spots_have_no_other_level(tmp_path: Path) -> None:
-    net = MagNetwork(("unit",), WIDTH, GENES, TINY).eval()
+def test_native_spots_have_no_other_level() -> None:
+    net = MagNetwork((), GENES, TINY).eval()
 
     out = net(torch.randn(3, WIDTH), {}, {}, {"unit": torch.arange(3).repeat(2, 1)})
 
@@ -198,3 +156,106 @@ def test_the_official_recipe_is_the_papers() -> None:
     assert config.loss == LossWeights(
         unit=0.8, spot=0.25, region=0.25, with_spot=0.1, with_region=0.1, prediction=1.0, consistency=0.25
     )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fusion": "sum"},
+        {"graph_attention": "mean"},
+        {"graph_attention": "off"},
+        {"rounds": "parallel"},
+        {"round_zero": False},
+        {"cross_level_tokens": True},
+        {"share_head": True},
+        {"tokens": "mixed"},
+        {"graph_depth": 2},
+        {"depth": 2},
+    ],
+    ids=str,
+)
+def test_every_option_changes_the_network(change: dict[str, object]) -> None:
+    inputs = _inputs()
+    inputs["edges"]["unit"] = torch.tensor([[0, 1, 2, 3, 4, 5, 1], [0, 1, 2, 3, 4, 5, 0]])  # type: ignore[index]
+
+    plain, changed = _network()(**inputs), _network(**change)(**inputs)
+
+    assert plain.keys() == changed.keys()
+    for name, out in plain.items():
+        assert changed[name].shape == out.shape
+        assert torch.isfinite(changed[name]).all()
+    assert (plain["unit"] - changed["unit"]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("levels", [(), ("spot",), ("region",)])
+def test_a_level_may_be_left_out(levels: tuple[str, ...]) -> None:
+    net, inputs = _network(levels=levels), _inputs()
+    before = net(**inputs)
+    for name in COARSE:
+        inputs["keys"][name] *= -1.0  # type: ignore[index]
+
+    after = net(**inputs)
+
+    assert set(before) == {"unit", *levels}
+    assert bool((before["unit"] - after["unit"]).abs().max() > 1e-4) == bool(levels)
+
+
+def test_of_one_key_nothing_can_be_chosen() -> None:
+    """The literal reading: attention over one key is an affine map, whatever the query."""
+    net, inputs = _network(), _inputs()
+    one = inputs["keys"]["spot"][:1, :1].expand(6, 1, WIDTH)  # type: ignore[index]
+
+    heard = net.attend["spot"](inputs["unit"], one)
+
+    torch.testing.assert_close(heard, heard[:1].expand_as(heard))
+
+
+def test_spot_and_region_nodes_reach_the_units_transformer_where_the_figure_has_it() -> None:
+    net, inputs = _network(cross_level_tokens=True, levels=("spot",)), _inputs()
+    nodes = {"unit": inputs["unit"], "spot": inputs["keys"]["spot"].mean(dim=1)}  # type: ignore[union-attr,index]
+
+    before = net.predict(nodes, inputs["parent"], inputs["edges"])["unit"]  # type: ignore[arg-type]
+    nodes["spot"][0] *= -1.0
+    after = net.predict(nodes, inputs["parent"], inputs["edges"])["unit"]  # type: ignore[arg-type]
+
+    changed = (before - after).abs().amax(dim=1) > 1e-4
+    assert changed.tolist() == [True] * 3 + [False] * 3
+
+
+def test_mixed_tokens_beside_those_of_other_levels_are_refused() -> None:
+    with pytest.raises(ValueError, match="cross_level_tokens = false"):
+        replace(TINY, tokens="mixed", cross_level_tokens=True)
+
+
+def test_edges_stay_within_a_block_and_loops_are_an_option() -> None:
+    grid = np.argwhere(np.ones((4, 4)))
+    block = np.repeat([0, 1], 8)
+
+    edges = edges_within(grid, block, 3, loops=True).numpy()
+
+    assert (block[edges[0]] == block[edges[1]]).all()
+    assert np.bincount(edges[1]).tolist() == [4] * 16
+    assert (edges[0] == edges[1]).sum() == 16
+    without = edges_within(grid, block, 3, loops=False).numpy()
+    assert (without[0] != without[1]).all()
+    assert without.shape == (2, 48)
+
+
+def test_edges_of_a_slide_go_both_ways_once() -> None:
+    grid = np.argwhere(np.ones((5, 5)))
+
+    edges = edges_of_slide(grid, 3, loops=False).numpy()
+
+    pairs = set(map(tuple, edges.T.tolist()))
+    assert len(pairs) == edges.shape[1]
+    assert pairs == {(b, a) for a, b in pairs}
+    assert np.bincount(edges[1], minlength=25).min() >= 3
+
+
+@pytest.mark.parametrize("nodes", [0, 1, 2])
+def test_few_nodes_are_connected_as_far_as_there_are_some(nodes: int) -> None:
+    grid = np.arange(2 * nodes).reshape(nodes, 2)
+
+    edges = edges_within(grid, np.zeros(nodes, np.int64), 8, loops=False)
+
+    assert edges.shape == (2, nodes * (nodes - 1))

@@ -15,7 +15,7 @@ from hdstbench.errors import DataError
 from hdstbench.plugins.plugin import RunContext
 from hdstbench.plugins.registry import load_model
 from hdstbench.torchkit.encoders import read_weights
-from hdstbench_baselines.official import Official
+from hdstbench.torchkit.official import Official
 
 
 class Net(nn.Module):

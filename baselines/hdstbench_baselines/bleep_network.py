@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from hdstbench.torchkit.compat import import_timm
 from hdstbench.torchkit.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder
-from hdstbench_baselines.official import Official, Tensors
+from hdstbench.torchkit.official import Official, Tensors
 
 Combine = Literal["average", "simple", "weighted"]
 EXPANSION = 4

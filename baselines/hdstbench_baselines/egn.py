@@ -22,12 +22,12 @@ from hdstbench.protocol.slide import Slide
 from hdstbench.torchkit.batch import Batch, BatchLabels, to_tensor, unit_batches
 from hdstbench.torchkit.encoders import read_weights
 from hdstbench.torchkit.features import FeatureSpec, frozen_features
+from hdstbench.torchkit.official import for_frozen
 from hdstbench.torchkit.schedule import Schedule
 from hdstbench.torchkit.space import SpaceName
 from hdstbench.torchkit.trainer import TUNED, Optimiser, TorchModel, Training
 from hdstbench_baselines.egn_network import EGNetwork, EGNShape, egn_loss
 from hdstbench_baselines.egn_official import OFFICIAL, load_official
-from hdstbench_baselines.official import for_frozen
 from hdstbench_baselines.retrieval import Bank, Source, sources_of
 
 __all__ = ["EGN", "OFFICIAL", "PLUGIN", "EGNConfig", "load_official"]

@@ -2,8 +2,8 @@
 
 import math
 
+from hdstbench.torchkit.official import Checkpoint, Official, Tensors
 from hdstbench_baselines.egn_network import EGNetwork, EGNShape
-from hdstbench_baselines.official import Checkpoint, Official, Tensors
 
 _BLOCK = r"transformer\.layers\.(\d+)"
 OFFICIAL = Official(

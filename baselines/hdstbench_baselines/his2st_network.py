@@ -8,8 +8,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hdstbench.torchkit.official import Checkpoint, Official, Tensors
 from hdstbench_baselines.attention import TransformerBlock
-from hdstbench_baselines.official import Checkpoint, Official, Tensors
 from hdstbench_baselines.pixels import ColourScale
 from hdstbench_baselines.positions import PositionTables
 from hdstbench_baselines.zinb import to_dispersion, to_mean

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from hdstbench.torchkit.official import Checkpoint, Official, Tensors
 from hdstbench_baselines.attention import TransformerBlock
-from hdstbench_baselines.official import Checkpoint, Official, Tensors
 from hdstbench_baselines.pixels import ColourScale
 from hdstbench_baselines.positions import PositionTables
 

@@ -18,8 +18,8 @@ from hdstbench.protocol.slide import Slide
 from hdstbench.rng import stream
 from hdstbench.torchkit.batch import SYMMETRIES, Batch, BatchLabels, to_tensor, turn, unit_batches
 from hdstbench.torchkit.encoders import Encoder, make_encoder
+from hdstbench.torchkit.official import Official, Tensors
 from hdstbench.torchkit.trainer import TUNED, Optimiser, TorchModel, Training
-from hdstbench_baselines.official import Official, Tensors
 
 STATISTICS_UNITS = 384
 """Training patches for the channel statistics: 12 batches of 32, as in the authors' code."""

@@ -17,8 +17,8 @@ from hdstbench.protocol.slide import Slide
 from hdstbench.torchkit.batch import SYMMETRIES, Batch, BatchLabels, to_tensor, turn, unit_batches
 from hdstbench.torchkit.encoders import make_encoder, read_weights
 from hdstbench.torchkit.features import FeatureSpec
+from hdstbench.torchkit.official import for_frozen
 from hdstbench.torchkit.trainer import TUNED, TorchModel
-from hdstbench_baselines.official import for_frozen
 from hdstbench_baselines.triplex_config import TriplexConfig
 from hdstbench_baselines.triplex_network import Outputs, Triplex, triplex_loss
 from hdstbench_baselines.triplex_official import OFFICIAL, load_official, stacks_of

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hdstbench.torchkit.encoders import Encoder, make_encoder
-from hdstbench_baselines.official import Checkpoint, Official, Tensors
+from hdstbench.torchkit.official import Checkpoint, Official, Tensors
 from hdstbench_baselines.triplex_network import Triplex
 from hdstbench_baselines.triplex_whole import Stack
 

@@ -39,6 +39,16 @@ def datasets() -> None:
 
 
 @ls.command()
+def presets() -> None:
+    """Sweeps that installed packages bring, for `hdstbench run --preset`."""
+    from hdstbench.sweep.rows import presets as found  # noqa: PLC0415
+
+    for name, place in found().items():
+        first = place.read_text(encoding="utf-8").partition("\n")[0]
+        click.echo(f"  {name:28}{first.removeprefix('#').strip()}")
+
+
+@ls.command()
 @click.argument("name")
 @click.option("--card", is_flag=True, help="As a markdown page, like those under docs/models.")
 def model(name: str, *, card: bool) -> None:

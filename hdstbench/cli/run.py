@@ -9,6 +9,7 @@ from hdstbench.cli.options import Numbers, Words, verbose
 @click.option("-m", "--models", type=Words(), help="Models, or all.")
 @click.option("-d", "--dataset", type=Words(), help="Data sets, or paths of their cards.")
 @click.option("-r", "--res", type=Words(), help="Resolutions such as 8um,16um, or all.")
+@click.option("--preset", help="A sweep that an installed package brings; hdstbench ls presets names them.")
 @click.option("--split", help="A split of the card; the first by default.")
 @click.option("--folds", type=Numbers(), help="Folds; all by default.")
 @click.option("--seeds", type=Numbers(), help="Seeds of training; 0 by default.")

@@ -13,7 +13,6 @@ from hdstbench.cli.pictures import picture
 from hdstbench.cli.view import View, make_view
 from hdstbench.data.card import Dataset, load_dataset
 from hdstbench.errors import DataError, MissingError
-from hdstbench.plugins.registry import model_names
 from hdstbench.records import save_json
 from hdstbench.report.board import Board, Plan, load_board
 from hdstbench.report.markdown import write_board
@@ -22,6 +21,7 @@ from hdstbench.sweep.device import choose_device
 from hdstbench.sweep.local import run_cells
 from hdstbench.sweep.options import Options, resolve, worker_count
 from hdstbench.sweep.plan import Job, plan_cells, plan_job
+from hdstbench.sweep.rows import row_names
 from hdstbench.sweep.setting import Setting, set_models, settings_for
 
 
@@ -46,7 +46,7 @@ def execute(
     view = make_view(as_json=as_json)
     if used:
         view.say(f"options from {used}")
-    models = model_names(options.models)
+    models = row_names(options.models, options.rows)
     jobs = plan_jobs(options)
     asked = {job.recipe: set_models(models, job.recipe, options) for job in jobs}
     settings = {job.stem: _fitting(job, asked[job.recipe], options, view) for job in jobs}

@@ -71,6 +71,7 @@ class Row:
         seed_sd: Standard deviation of pcc_gene over seeds; NaN with one seed.
         failed: Cells that are not whole, with the reason.
         cost: Seconds, memory and parameters.
+        changes: Options of its recipe that the sweep changed.
     """
 
     model: str
@@ -86,6 +87,7 @@ class Row:
     seed_sd: float
     failed: tuple[str, ...]
     cost: dict[str, float]
+    changes: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +192,7 @@ def _row(model: str, cells: Sequence[StoredCell], known: _Known, plan: Plan) -> 
         seed_sd=float(np.std(seeds, ddof=1)) if len(seeds) > 1 else float("nan"),
         failed=tuple(failed),
         cost=_cost(cells),
+        changes=record.changes,
     )
 
 

@@ -19,6 +19,7 @@ FLAGS = {
     "patient-leak": "slides of one patient are in training and in test",
     "random-weights": "the image encoder started from random weights",
     "named-weights": "it starts from a file that was named (`--weights`) and may have seen the test data",
+    "other-options": "options of the model's recipe were changed; which, stands below",
     "other-encoder": "the model's own image encoder was replaced (`--encoder`)",
 }
 MEANING = """\
@@ -81,7 +82,14 @@ def render(board: Board) -> str:
     if plan.simulated:
         parts.append("**Simulated data.** No conclusion about which model is better is drawn from it.")
     parts += [_score_table(board), _oracle_table(board), _failures(board), _patient_table(board)]
-    parts += [_counts(board), MEANING, _flag_notes(board), plan.notes, f"```\n{plan.command}\n```"]
+    parts += [
+        _counts(board),
+        MEANING,
+        _flag_notes(board),
+        _changes(board),
+        plan.notes,
+        f"```\n{plan.command}\n```",
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -221,6 +229,12 @@ def _counts(board: Board) -> str:
 def _flag_notes(board: Board) -> str:
     used = sorted({flag for row in board.rows for flag in row.flags})
     return "\n".join(f"- `{flag}`: {FLAGS.get(flag, 'see the record')}." for flag in used)
+
+
+def _changes(board: Board) -> str:
+    """What a sweep changed of each row's recipe."""
+    lines = [f"- {row.model}: `{row.changes}`" for row in board.rows if row.changes]
+    return "Options that were changed:\n\n" + "\n".join(lines) if lines else ""
 
 
 def render_cost(board: Board) -> str:

@@ -44,6 +44,7 @@ class Cell:
     """Everything that a worker needs to know; can be pickled.
 
     Attributes:
+        model: The plugin; the record names the row.
         config: The plugin's configuration; None for an oracle.
         folders: Prepared folder of every slide of the split.
         weights: File that the model starts from, if any.
@@ -53,6 +54,7 @@ class Cell:
         record: What is known of the record before the cell runs.
     """
 
+    model: str
     config: Any
     task: Task
     split: Split
@@ -152,7 +154,7 @@ def _fit(
         encoder_weights=cell.encoder_weights,
         report=report,
     )
-    model = load_model(cell.record.model).build(cell.config)
+    model = load_model(cell.model).build(cell.config)
     started = time.perf_counter()
     model.fit(fold.train, fold.val, context)
     fitted = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a run was asked for: defaults < card < sweep file < command line."""
+"""What a run was asked for: defaults < card < preset < sweep file < command line."""
 
 import os
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from hdstbench.errors import DataError
 from hdstbench.strict import build, read_toml
+from hdstbench.sweep.rows import RowSpec, find_preset
 
 SWEEP_FILE = "hdstbench.toml"
 LISTS = ("models", "dataset", "res", "folds", "seeds")
@@ -18,6 +19,8 @@ class Options:
     """Options of `hdstbench run`; the field names are the keys of a sweep file.
 
     Attributes:
+        preset: A sweep file that an installed package brings; this file and the command line come after it.
+        rows: Models with other options, under names of their own.
         split: Empty for the card's first.
         folds: Empty for all.
         panel: A list of genes of the card; empty for the card's, which mostly is none.
@@ -30,7 +33,9 @@ class Options:
         mirror: Base address that files are fetched from, instead of the card's.
     """
 
+    preset: str = ""
     models: tuple[str, ...] = ("all",)
+    rows: tuple[RowSpec, ...] = ()
     dataset: tuple[str, ...] = ("demo",)
     res: tuple[str, ...] = ("all",)
     split: str = ""
@@ -50,21 +55,26 @@ class Options:
 
 
 def resolve(given: Mapping[str, Any], sweep_file: str = "") -> tuple[Options, str]:
-    """Merge the command line over the sweep file over the defaults.
+    """Merge the command line over the sweep file over the preset over the defaults.
 
     Args:
         given: What the command line names, and nothing else.
         sweep_file: Path of `-C`; empty for ./hdstbench.toml if it is there.
 
     Returns:
-        The options and the sweep file that was used, if any.
+        The options and the files that were used, if any.
 
     Raises:
-        DataError: If the file has an unknown key or a value is of the wrong type.
+        DataError: If a file has an unknown key or a value is of the wrong type.
+        MissingError: If there is no such preset.
     """
     path = Path(sweep_file or SWEEP_FILE)
     used = bool(sweep_file) or path.is_file()
-    options = build(Options, read_toml(path), str(path)) if used else Options()
+    table = read_toml(path) if used else {}
+    options = build(Options, table, str(path))
+    preset = given.get("preset", options.preset)
+    if preset:
+        options = _over_preset(preset, table, str(path))
     options = replace(options, **given)
     lists: dict[str, Any] = {name: _once(getattr(options, name)) for name in LISTS}
     options = replace(options, **lists)
@@ -74,7 +84,20 @@ def resolve(given: Mapping[str, Any], sweep_file: str = "") -> tuple[Options, st
             f"{len(options.models)} models; wanted at least 0, 0, 1 and 1"
         )
         raise DataError(msg)
-    return options, str(path) if used else ""
+    names = [f"preset {preset}"] * bool(preset) + [str(path)] * used
+    return options, " and ".join(names)
+
+
+def _over_preset(name: str, table: Mapping[str, Any], where: str) -> Options:
+    """A sweep file over a preset: its keys count, its rows are added."""
+    place = find_preset(name)
+    base = read_toml(place)
+    if "preset" in base:
+        msg = f"{place}: a preset cannot rest on another"
+        raise DataError(msg)
+    build(Options, base, str(place))
+    rows = [*base.get("rows", []), *table.get("rows", [])]
+    return build(Options, {**base, **table, "rows": rows}, where if table else str(place))
 
 
 def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -31,6 +31,7 @@ class Job:
     flags: tuple[str, ...]
     recipe: str
     panel: str = ""
+    preset: str = ""
 
     @property
     def stem(self) -> str:
@@ -40,7 +41,7 @@ class Job:
             parts.append(self.split.name)
         if self.panel != self.dataset.card.panel:
             parts.append(self.panel)
-        return "-".join(parts)
+        return "-".join([*parts, *[self.preset] * bool(self.preset)])
 
     def folds(self, options: Options) -> tuple[int, ...]:
         """The folds that were asked for."""
@@ -78,7 +79,9 @@ def plan_job(dataset: Dataset, resolution: str, options: Options) -> Job:
     )
     flags = tuple(dict.fromkeys(f.id for f in findings))
     recipe = options.recipe or dataset.card.recipe
-    return Job(dataset=dataset, split=split, task=task, flags=flags, recipe=recipe, panel=name)
+    return Job(
+        dataset=dataset, split=split, task=task, flags=flags, recipe=recipe, panel=name, preset=options.preset
+    )
 
 
 def plan_cells(
@@ -109,6 +112,7 @@ def _cell(job: Job, setting: Setting, folders: Mapping[str, Path], options: Opti
     record = _record(job, setting, options, draw)
     name = f"fold{draw.fold}-seed{draw.seed}-{record.key[:8]}"
     return Cell(
+        model=setting.model,
         config=setting.config,
         task=job.task,
         split=job.split,
@@ -134,6 +138,7 @@ def _record(job: Job, setting: Setting, options: Options, draw: _Draw) -> Record
         task={**job.task.fields(), "hash": job.task.hash},
         status="failed",
         encoder=setting.encoder,
+        changes=setting.changes,
         flags=(*job.flags, *setting.flags),
         device=draw.device,
         precision=options.precision,

@@ -11,9 +11,11 @@ from hdstbench.plugins.plugin import AnyPlugin, Scope
 from hdstbench.plugins.registry import found, load_model, origin, source_hash
 from hdstbench.plugins.weights import NONE, Weights, find_weights
 from hdstbench.protocol.splits import Split
+from hdstbench.strict import replaced
 from hdstbench.sweep.cell import ORACLE
 from hdstbench.sweep.options import Options
 from hdstbench.sweep.oracle import oracle_names
+from hdstbench.sweep.rows import RowSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,7 @@ class Setting:
     """One row of a table before it is run.
 
     Attributes:
+        model: The plugin; `name` is another where its options were changed, which `changes` tells.
         config: The plugin's configuration; None for an oracle.
         source: Hash of the code that brings it.
         origin: Distribution and version that bring it.
@@ -36,6 +39,8 @@ class Setting:
     weights: Weights
     source: str
     origin: str
+    model: str = ""
+    changes: str = ""
     encoder_weights: Weights = NONE
     flags: tuple[str, ...] = ()
     scope: Scope = "any"
@@ -73,13 +78,15 @@ def set_oracles(recipe: str, *, simulated: bool) -> list[Setting]:
 
 
 def set_models(models: Sequence[str], recipe: str, options: Options) -> list[Setting]:
-    """Set each model.
+    """Set each model, or row of the sweep.
 
     Raises:
         MissingError: If a model has no such recipe, or weights are not there.
-        DataError: If a recipe is no dataclass.
+        DataError: If a recipe is no dataclass, or a row sets an option that its model has not.
     """
-    return [_set(load_model(name), recipe, options) for name in models]
+    rows = {row.name: row for row in options.rows}
+    asked = [rows.get(name, RowSpec(name=name, model=name)) for name in models]
+    return [_set(load_model(row.model), row, recipe, options) for row in asked]
 
 
 def settings_for(
@@ -109,7 +116,7 @@ def settings_for(
     return [s for s in settings if s.name not in out], out
 
 
-def _set(plugin: AnyPlugin, recipe: str, options: Options) -> Setting:
+def _set(plugin: AnyPlugin, row: RowSpec, recipe: str, options: Options) -> Setting:
     if recipe not in plugin.recipes:
         msg = f"model {plugin.name} has no recipe {recipe!r}; it has {', '.join(plugin.recipes)}"
         raise MissingError(msg)
@@ -118,6 +125,9 @@ def _set(plugin: AnyPlugin, recipe: str, options: Options) -> Setting:
         kind = type(config).__name__
         msg = f"recipe {recipe!r} of model {plugin.name} is a {kind}, wanted a frozen dataclass"
         raise DataError(msg)
+    if row.set:
+        config = replaced(config, row.set, f"row {row.name}")
+        flags.append("other-options")
     encoder = getattr(config, "encoder", "")
     if encoder and options.encoder:
         config, encoder = dataclasses.replace(config, encoder=options.encoder), options.encoder
@@ -130,8 +140,10 @@ def _set(plugin: AnyPlugin, recipe: str, options: Options) -> Setting:
         if weights is NONE and encoder:
             flags.append("random-weights")
     return Setting(
-        name=plugin.name,
-        kind=plugin.kind,
+        name=row.name,
+        model=plugin.name,
+        changes=row.changes,
+        kind="variant" if row.set and plugin.kind == "model" else plugin.kind,
         recipe=recipe,
         config=config,
         weights=weights,

@@ -1,0 +1,1 @@
+"""Sweeps of MagNet for `hdstbench run --preset`."""

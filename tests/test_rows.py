@@ -1,0 +1,136 @@
+"""Rows with changed options, and the sweeps that packages bring."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hdstbench.errors import DataError, HdstError
+from hdstbench.sweep.options import Options, resolve
+from hdstbench.sweep.rows import RowSpec, presets, row_names
+from hdstbench.sweep.setting import set_models
+
+ROW = RowSpec(name="magnet-sum", model="magnet", set={"fusion": "sum", "loss": {"spot": 0.5}})
+
+
+def test_a_row_is_its_model_with_other_options() -> None:
+    plain, changed = set_models(["magnet", "magnet-sum"], "tiny", Options(rows=(ROW,)))
+
+    assert (changed.name, changed.model, changed.kind) == ("magnet-sum", "magnet", "variant")
+    assert (changed.config.fusion, plain.config.fusion) == ("sum", "concat")
+    assert (changed.config.loss.spot, changed.config.loss.region) == (0.5, plain.config.loss.region)
+    assert changed.changes == "fusion = 'sum', loss.spot = 0.5"
+    assert "other-options" in changed.flags
+    assert "other-options" not in plain.flags
+    assert changed.key() != plain.key()
+
+
+def test_all_means_models_and_rows_and_a_name_may_be_either() -> None:
+    assert row_names(["all"], [ROW])[-1] == "magnet-sum"
+    assert row_names(["magnet-sum", "mean"], [ROW]) == ["magnet-sum", "mean"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([RowSpec(name="magnet", model="magnet")], "no installed model"),
+        ([ROW, ROW], "no other row"),
+        ([RowSpec(name="../x", model="magnet")], "wanted a name"),
+        ([RowSpec(name="x", model="magnt")], "did you mean magnet"),
+    ],
+)
+def test_bad_rows_are_refused(rows: list[RowSpec], says: str) -> None:
+    with pytest.raises(HdstError, match=says):
+        row_names(["all"], rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"fuson": "sum"}, "unknown option 'fuson'; did you mean fusion"),
+        ({"fusion": "product"}, "'concat' or 'sum'"),
+        ({"loss": {"spots": 1.0}}, "did you mean spot"),
+        ({"width": 15}, "no multiple"),
+        ({"epochs": "many"}, "wanted int"),
+    ],
+)
+def test_an_option_that_is_not_there_or_of_another_kind_is_refused(
+    change: dict[str, object], says: str
+) -> None:
+    row = RowSpec(name="mine", model="magnet", set=change)
+
+    with pytest.raises(DataError, match=says):
+        set_models(["mine"], "tiny", Options(rows=(row,)))
+
+
+@pytest.mark.parametrize("name", ["magnet-ablation-blocks", "magnet-ablation-encoder"])
+def test_presets_resolve_to_rows_of_installed_models(name: str) -> None:
+    assert name in presets()
+
+    options, used = resolve({"preset": name}, "")
+
+    assert used == f"preset {name}"
+    names = row_names(options.models, options.rows)
+    assert {row.name for row in options.rows} <= set(names)
+
+
+def test_rows_of_the_blocks_preset_change_what_the_tables_2_and_3_leave_out() -> None:
+    options, _ = resolve({"preset": "magnet-ablation-blocks"}, "")
+    by_name = {s.name: s for s in set_models(options.models, "quick", options) if s.model == "magnet"}
+
+    full = by_name.pop("magnet").config
+    assert full.graph_attention == "gat"
+    assert full.levels == ("spot", "region")
+    assert by_name["magnet-without-gat"].config.graph_attention == "off"
+    assert by_name["magnet-without-levels"].config.levels == ()
+    both = by_name["magnet-without-both"].config
+    assert (both.graph_attention, both.levels) == ("off", ())
+    assert by_name["magnet-without-consistency"].config.loss.consistency == 0
+
+
+def test_encoders_share_batch_and_graph() -> None:
+    options, _ = resolve({"preset": "magnet-ablation-encoder"}, "")
+
+    names = [row.name for row in options.rows]
+    settings = set_models(names, "official", Options(rows=options.rows, weights="none"))
+    assert len({s.config.encoder for s in settings}) == len(settings)
+    assert {(s.config.batch_size, s.config.neighbours, s.config.checkpoint) for s in settings} == {
+        (256, 8, True)
+    }
+
+
+def test_a_sweep_file_comes_after_the_preset_and_adds_rows(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text(
+        'preset = "magnet-ablation-blocks"\nrecipe = "tiny"\nmodels = ["mine", "magnet-without-gat"]\n'
+        '[[rows]]\nname = "mine"\nmodel = "magnet"\nset = { fusion = "sum" }\n'
+    )
+
+    options, used = resolve({"recipe": "quick"}, str(path))
+
+    assert used == f"preset magnet-ablation-blocks and {path}"
+    assert options.recipe == "quick"
+    assert row_names(options.models, options.rows) == ["mine", "magnet-without-gat"]
+
+
+def test_an_unknown_preset_is_told_with_those_there_are() -> None:
+    with pytest.raises(HdstError, match="there are magnet-ablation-blocks"):
+        resolve({"preset": "magnet-ablations"}, "")
+
+
+def test_a_row_that_is_no_table_is_refused(tmp_path: Path, refused: Callable[..., None]) -> None:
+    refused(tmp_path, '[[rows]]\nname = "x"\n', "missing model")
+    refused(tmp_path, 'rows = ["x"]\n', "wanted RowSpec")
+
+
+@pytest.fixture
+def refused() -> Callable[..., None]:
+    """A sweep file is refused with a message."""
+
+    def check(folder: Path, text: str, says: str) -> None:
+        path = folder / "sweep.toml"
+        path.write_text(text)
+        with pytest.raises(DataError, match=says):
+            resolve({}, str(path))
+
+    return check
