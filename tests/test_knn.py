@@ -84,9 +84,11 @@ def test_fewer_training_units_than_neighbours_are_all_taken(planted: list[Plante
     np.testing.assert_allclose(predicted - few.need_labels().target().mean(axis=0), 0, atol=1e-5)
 
 
-def test_all_recipes_but_tiny_are_one() -> None:
-    others = [config for name, config in PLUGIN.recipes.items() if name != "tiny"]
+def test_recipes_differ_in_the_bank_of_quick_and_the_encoder_of_tiny_alone() -> None:
+    recipes = dict(PLUGIN.recipes)
+    quick, tiny, official = (recipes.pop(name) for name in ("quick", "tiny", "official"))
 
-    assert len(others) == 4
-    assert all(config == others[0] for config in others)
-    assert replace(others[0], encoder="tiny", weights="none") == TINY
+    assert len(recipes) == 2
+    assert all(config == official for config in recipes.values())
+    assert replace(quick, bank_units=0) == official
+    assert replace(official, encoder="tiny", weights="none") == tiny == TINY

@@ -11,7 +11,7 @@ from helpers import Planted
 from hdstbench.plugins.plugin import Model, RunContext
 from hdstbench.plugins.registry import found, load_model
 from hdstbench.protocol.slide import Slide
-from hdstbench.torchkit.batch import block_batches, unit_batches
+from hdstbench.torchkit.batch import block_batches, some_blocks, unit_batches
 from hdstbench.torchkit.trainer import TUNED, TorchModel, Training, _Loop
 
 TRAINED = [name for name in sorted(found()) if isinstance(load_model(name).recipes["common"], Training)]
@@ -152,3 +152,17 @@ def test_tuned_is_official_with_three_rates(name: str) -> None:
         assert recipes["tuned"] == replace(recipes["official"], rates=TUNED)
     else:
         assert recipes["tuned"] == recipes["official"]
+
+
+def test_quick_validation_looks_at_whole_blocks_spread_over_each_slide(planted: list[Planted]) -> None:
+    slides = [p.slide for p in planted[:2]]
+    half = some_blocks(slides, sum(map(len, slides)) // 2)
+
+    for slide, part in zip(slides, half, strict=True):
+        blocks = {tuple(slide.rows("unit")[block]) for block in slide.blocks()}
+        taken = {tuple(part.rows("unit")[block]) for block in part.blocks()}
+        assert taken < blocks
+        assert 0.3 * len(slide) < len(part) < 0.7 * len(slide)
+    assert some_blocks(slides, 0) == slides
+    assert [len(s) for s in some_blocks(slides, 10**6)] == [len(s) for s in slides]
+    assert all(len(s.blocks()) == 1 for s in some_blocks(slides, 1))

@@ -198,6 +198,7 @@ PLUGIN = ModelPlugin(
             OFFICIAL_RECIPE,
             epochs=4,
             epoch_units=6_000,
+            validation_units=3_000,
             optimiser="adamw",
             learning_rate=3e-3,
             weight_decay=1e-2,

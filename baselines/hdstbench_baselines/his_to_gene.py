@@ -133,6 +133,7 @@ PLUGIN = ModelPlugin(
             OFFICIAL_RECIPE,
             epochs=6,
             epoch_units=6_000,
+            validation_units=3_000,
             optimiser="adamw",
             learning_rate=2e-3,
             weight_decay=1e-2,

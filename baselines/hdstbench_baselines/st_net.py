@@ -151,6 +151,7 @@ PLUGIN = ModelPlugin(
             weights="none",
             epochs=3,
             epoch_units=3_000,
+            validation_units=3_000,
             batch_size=64,
             optimiser="adamw",
             learning_rate=2e-3,

@@ -181,6 +181,7 @@ PLUGIN = ModelPlugin(
             start_at_mean=True,
             epochs=5,
             epoch_units=3_000,
+            validation_units=3_000,
             batch_size=128,
             optimiser="adamw",
             learning_rate=2e-3,

@@ -1,6 +1,6 @@
 """Batches of units, and patches as tensors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -84,6 +84,20 @@ def block_batches(slide: Slide, size: int, rng: np.random.Generator | None = Non
         held.append(block)
     if held:
         yield Batch(slide=slide, index=np.concatenate(held))
+
+
+def some_blocks(slides: Sequence[Slide], units: int) -> list[Slide]:
+    """Take whole blocks of each slide at even steps, about `units` in all; everything for 0."""
+    return [_some(slide, units / len(slides)) if units else slide for slide in slides]
+
+
+def _some(slide: Slide, units: float) -> Slide:
+    blocks = slide.blocks()
+    wanted = max(1, round(units * len(blocks) / max(len(slide), 1)))
+    if wanted >= len(blocks):
+        return slide
+    step = np.arange(wanted) * len(blocks) // wanted
+    return slide.take(np.sort(np.concatenate([blocks[i] for i in step])))
 
 
 def turn(patches: Tensor, symmetry: Tensor) -> Tensor:

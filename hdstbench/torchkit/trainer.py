@@ -17,7 +17,7 @@ from hdstbench.arrays import FloatArray
 from hdstbench.plugins.plugin import Model, Progress, RunContext
 from hdstbench.protocol.slide import Slide
 from hdstbench.rng import seed_of, stream
-from hdstbench.torchkit.batch import Batch, BatchLabels
+from hdstbench.torchkit.batch import Batch, BatchLabels, some_blocks
 from hdstbench.torchkit.schedule import Schedule, rate_factor
 from hdstbench.torchkit.space import TASK, SpaceName, make_space
 
@@ -34,6 +34,7 @@ class Training:
     Attributes:
         epochs: At most so many passes over the training units.
         epoch_units: Units that one pass takes at most, shared among slides; 0 for all.
+        validation_units: Units that one validation takes at most, whole blocks of each slide; 0 for all.
         patience: Epochs without a better validation error before training stops; 0 for never.
         schedule: Rate over the units seen (`hdstbench.torchkit.schedule`).
         rates: Multiples of the rate to try, each with all epochs; the best validation error decides.
@@ -49,6 +50,7 @@ class Training:
     weight_decay: float = 0.0
     schedule: Schedule = "constant"
     epoch_units: int = 0
+    validation_units: int = 0
     patience: int = 0
     rates: tuple[float, ...] = ()
     space: SpaceName = "task"
@@ -176,7 +178,8 @@ class _Loop:
         self, model: TorchModel, train: Sequence[Slide], val: Sequence[Slide], trial: _Trial
     ) -> None:
         self.model, self.config, self.context = model, model.training, model._context()
-        self.train, self.val, self.trial = train, val, trial
+        self.train, self.trial = train, trial
+        self.val = some_blocks(val, self.config.validation_units)
         self.optimiser = _optimiser(self.config, [p for p in model.net.parameters() if p.requires_grad])
         self.planned = self.config.epochs * sum(map(self._units, train))
         self.seen, self.told = 0, 0.0

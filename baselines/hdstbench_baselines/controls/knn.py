@@ -16,6 +16,7 @@ from hdstbench.arrays import FloatArray, IntArray
 from hdstbench.plugins.plugin import Model, ModelPlugin, RunContext
 from hdstbench.plugins.weights import OFFLINE
 from hdstbench.protocol.slide import Slide
+from hdstbench.torchkit.batch import some_blocks
 from hdstbench.torchkit.features import FeatureSpec, frozen_features
 from hdstbench_baselines.retrieval import Bank, sources_of
 
@@ -27,11 +28,16 @@ UNCHOSEN = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KNNConfig:
-    """Defaults: the ImageNet encoder that installs from the package index, one patch a unit."""
+    """Defaults: the ImageNet encoder that installs from the package index, one patch a unit.
+
+    Attributes:
+        bank_units: Training units that may be retrieved, whole blocks of each slide; 0 for all.
+    """
 
     encoder: str = OFFLINE
     weights: str = "pretrained"
     input_px: int = 0
+    bank_units: int = 0
 
 
 class KNN(Model):
@@ -60,6 +66,7 @@ class KNN(Model):
         return self._mean(self._nearest(slide, self.neighbours))
 
     def _keep(self, slides: Sequence[Slide]) -> None:
+        slides = some_blocks(slides, self.config.bank_units)
         rows = torch.cat([self._features(slide) for slide in slides]).to(self.context.device)
         self._bank = Bank(rows, sources_of(slides), "cosine")
         self._targets = np.concatenate([slide.need_labels().target() for slide in slides])
@@ -87,14 +94,15 @@ class KNN(Model):
         return torch.from_numpy(frozen_features([slide], spec, self.context)[0])
 
 
-_QUICK = KNNConfig()
+_ALL = KNNConfig()
 
 PLUGIN = ModelPlugin(
     name="knn",
     kind="control",
     context="unit",
     recipes={
-        **dict.fromkeys(("official", "tuned", "common", "quick"), _QUICK),
+        **dict.fromkeys(("official", "tuned", "common"), _ALL),
+        "quick": KNNConfig(bank_units=20_000),
         "tiny": KNNConfig(encoder="tiny", weights="none"),
     },
     build=KNN,
@@ -105,6 +113,7 @@ PLUGIN = ModelPlugin(
         "standardised ones. One number of neighbours for all genes, of 5, 15, 50 and 150, chosen on inner "
         "validation blocks by squared error; then validation units join the ones that are retrieved. A "
         "validation unit retrieves from other patients, or other slides where there is one patient, so that "
-        "the choice is made as for a test; where there is one slide, from its training blocks."
+        "the choice is made as for a test; where there is one slide, from its training blocks. "
+        "quick: 20,000 training units."
     ),
 )

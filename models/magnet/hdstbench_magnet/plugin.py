@@ -34,6 +34,7 @@ def _recipes(official: MagNetConfig) -> dict[str, MagNetConfig]:
         epochs=6,
         batch_size=64,
         epoch_units=6_000,
+        validation_units=3_000,
         optimiser="adamw",
         learning_rate=1e-3,
         weight_decay=1e-2,
@@ -49,6 +50,7 @@ def _recipes(official: MagNetConfig) -> dict[str, MagNetConfig]:
         heads=2,
         epochs=2,
         epoch_units=0,
+        validation_units=0,
         learning_rate=1e-2,
         weight_decay=1e-4,
         patience=10,
@@ -122,16 +124,16 @@ PUBLISHED_PLUGIN = ModelPlugin(
     licence=LICENCE,
     notes=(
         "The released network, bit for bit where it computes something, as a warning: it mixes the rounds "
-        "of three nodes where it means those of one, so that a unit is predicted from others; its attention has "
-        "one key and no effect; its graph joins 256 units drawn at random from the slide, without the unit "
-        "itself, and so do predictions, in an order that is drawn once here; coarse features stand in a basis "
-        "that is drawn anew for every slide and level; the unit encoder starts from random weights. Loss "
-        "weights, momentum, schedule and the README's rate of 5e-3 are the script's. Parts without effect "
-        "are left out (an LSTM, two heads, the attention of a round). Unlike the script: spots and regions are "
-        "those above the prepared units, parents follow from coordinates instead of labels, the rate falls "
-        "every step instead of every slide, the weights are those of the best epoch on inner validation. "
-        "quick: width 128, one transformer layer, AdamW, and the unit encoder is frozen and pretrained "
-        "(EfficientNet-Lite0, ImageNet)."
+        "of three nodes where it means those of one, so that a unit is predicted from others; its "
+        "attention has one key and no effect; its graph joins 256 units drawn at random from the slide, "
+        "without the unit itself, and so do predictions, in an order that is drawn once here; coarse "
+        "features stand in a basis that is drawn anew for every slide and level; the unit encoder starts "
+        "from random weights. Loss weights, momentum, schedule and the README's rate of 5e-3 are the "
+        "script's. Parts without effect are left out (an LSTM, two heads, the attention of a round). "
+        "Unlike the script: spots and regions are those above the prepared units, parents follow from "
+        "coordinates instead of labels, the rate falls every step instead of every slide, the weights are "
+        "those of the best epoch on inner validation. quick: width 128, one transformer layer, AdamW, and "
+        "the unit encoder is frozen and pretrained (EfficientNet-Lite0, ImageNet)."
     ),
     proven=(
         "Outputs, every stage, all gradients, the loss and the graphs equal those of the authors' modules at "
