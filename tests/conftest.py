@@ -27,9 +27,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def cohort_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four small simulated slides as files: what the demo is, at an eighth of its area."""
+    """Three small simulated slides as files: what the demo is, at an eighth of its area."""
     folder = tmp_path_factory.mktemp("data") / "demo"
-    simulate(Cohort(slides=4, size_mm=0.5), folder)
+    simulate(Cohort(slides=3, size_mm=0.5), folder)
     return folder
 
 

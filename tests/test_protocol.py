@@ -157,10 +157,10 @@ def test_the_most_variable_genes_are_those_of_numpy(folders: dict[str, Path]) ->
 def test_test_slides_do_not_choose_the_panel(folders: dict[str, Path]) -> None:
     train = [folders["SIM1"], folders["SIM2"]]
 
-    with_three = choose_panel(train, [*train, folders["SIM3"]], Target())
-    with_four = choose_panel(train, [*train, folders["SIM4"]], Target())
+    alone = choose_panel(train, train, Target())
+    with_third = choose_panel(train, [*train, folders["SIM3"]], Target())
 
-    assert with_three.hash == with_four.hash
+    assert alone.hash == with_third.hash
 
 
 def test_a_list_of_genes_takes_the_place_of_the_top_250(folders: dict[str, Path]) -> None:
@@ -240,14 +240,14 @@ def test_a_fold_trains_on_others_and_tests_on_its_own(cohort: Dataset, folders: 
     fold = open_fold(_task(split), split, 1, folders)
 
     assert [t.slide.id for t in fold.test] == ["SIM2"]
-    assert {s.id for s in (*fold.train, *fold.val)} == {"SIM1", "SIM3", "SIM4"}
+    assert {s.id for s in (*fold.train, *fold.val)} == {"SIM1", "SIM3"}
     everything = np.concatenate(
         [
             open_slide(folders[n], fold.panel.genes, Target())
             .take(sampled(folders[n]))
             .need_labels()
             .target()
-            for n in ("SIM1", "SIM3", "SIM4")
+            for n in ("SIM1", "SIM3")
         ]
     )
     np.testing.assert_allclose(fold.train_mean, everything.mean(axis=0), rtol=1e-5)

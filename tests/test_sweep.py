@@ -82,7 +82,7 @@ def test_other_data_other_code_and_another_engine_change_the_key(
     cohort: Dataset, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = keys(plan(cohort, folders))
-    assert before & keys(plan(cohort, {**folders, "SIM4": folders["SIM3"]})) == set()
+    assert before & keys(plan(cohort, {**folders, "SIM3": folders["SIM2"]})) == set()
     real = load_manifest
     monkeypatch.setattr(
         "hdstbench.protocol.task.load_manifest", lambda folder: replace(real(folder), patient="another")

@@ -47,7 +47,7 @@ def test_every_slide_is_on_both_sides_of_every_part() -> None:
     assert len(WITHIN.folds) == WITHIN.parts == 4
     assert WITHIN.leaky
     for number in range(4):
-        assert WITHIN.folds[number].test == WITHIN.train_of(number) == ("SIM1", "SIM2", "SIM3", "SIM4")
+        assert WITHIN.folds[number].test == WITHIN.train_of(number) == ("SIM1", "SIM2", "SIM3")
 
 
 def test_splits_without_parts_keep_their_hash() -> None:
@@ -182,7 +182,7 @@ def test_a_split_within_slides_runs_from_the_command_line(
     text = (tmp_path / "runs/default/demo-16um-within.md").read_text()
     assert "within slides, leaky by design" in text
     assert "- `slide-leak`: parts of one slide are in training and in test." in text
-    for name in ("SIM1 (fold 1)", "SIM1 (fold 2)", "SIM4 (fold 2)"):
+    for name in ("SIM1 (fold 1)", "SIM1 (fold 2)", "SIM3 (fold 2)"):
         assert f"| {name} |" in text
     rows = json.loads((tmp_path / "runs/default/demo-16um-within.json").read_text())["rows"]
     assert {row["model"] for row in rows if row["pcc"]["low"] is not None} >= {"coords", "ridge", "depth"}

@@ -31,7 +31,7 @@ def _recipes(official: MagNetConfig) -> dict[str, MagNetConfig]:
         width=128,
         heads=4,
         depth=1,
-        epochs=6,
+        epochs=4,
         batch_size=64,
         epoch_units=6_000,
         validation_units=3_000,
