@@ -14,6 +14,9 @@ from hdstbench.cli.options import Numbers, Words, verbose
 @click.option("--folds", type=Numbers(), help="Folds; all by default.")
 @click.option("--seeds", type=Numbers(), help="Seeds of training; 0 by default.")
 @click.option("--panel", help="A list of genes of the card, instead of the training slides' top 250.")
+@click.option(
+    "--genes", type=Words(), help="Marker genes, ids or symbols, added to the panel and the report."
+)
 @click.option("--recipe", help="official, common, quick, ...; the card's by default.")
 @click.option("--encoder", help="Replace the image encoder of models that have one.")
 @click.option("--weights", help="pretrained, none, or a weights file.")

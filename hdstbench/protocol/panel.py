@@ -22,17 +22,19 @@ class Panel:
     """The genes of a fold.
 
     `genes` are predicted; `mean250` and `hvg50` number the columns of the headline set and of the
-    most variable genes among them.
+    most variable genes among them. `markers` are genes that a user added, by name and column.
     """
 
     genes: tuple[str, ...]
     mean250: IntArray
     hvg50: IntArray
+    markers: tuple[tuple[str, int], ...] = ()
 
     @property
     def hash(self) -> str:
         """Twelve digits that change with the genes."""
         text = "\n".join(self.genes) + str(self.mean250.tolist()) + str(self.hvg50.tolist())
+        text += str(self.markers) if self.markers else ""
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

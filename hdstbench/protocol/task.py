@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from hdstbench.arrays import FloatArray, IntArray
 from hdstbench.data.prepared import load_manifest
 from hdstbench.errors import DataError
 from hdstbench.protocol.inner import split_inner, split_part
+from hdstbench.protocol.markers import add_markers
 from hdstbench.protocol.panel import Panel, choose_panel
 from hdstbench.protocol.slide import UNIT, Slide, open_slide, sampled
 from hdstbench.protocol.splits import Split
@@ -23,7 +25,7 @@ class Task:
     """Everything that makes two scores comparable, except the slides' content.
 
     `panel` is the rule by which genes are chosen, or the name and hash of a list of genes, which
-    `listed` holds.
+    `listed` holds; `markers` are genes that are predicted beside them.
     """
 
     dataset: str
@@ -35,15 +37,21 @@ class Task:
     protocol: str = "hd"
     bins: str = "sample"
     listed: tuple[str, ...] = ()
+    markers: tuple[str, ...] = ()
 
     def fields(self) -> dict[str, str]:
         """What names the task in a record."""
-        return {name: value for name, value in asdict(self).items() if name != "listed"}
+        named = {name: value for name, value in self._asked().items() if name != "listed"}
+        return {name: ",".join(value) if name == "markers" else value for name, value in named.items()}
+
+    def _asked(self) -> dict[str, Any]:
+        """All fields, but for markers where there are none: a task without is what it was before them."""
+        return {name: value for name, value in asdict(self).items() if name != "markers" or value}
 
     @property
     def hash(self) -> str:
         """Twelve digits that change with any of the fields."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(self._asked(), sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +95,7 @@ def open_fold(task: Task, split: Split, number: int, folders: Mapping[str, Path]
     names = [folders[name] for name in sides.train]
     rows = {folders[name]: units for name, units in sides.train.items()} if split.within else None
     panel = choose_panel(names, every, target, task.listed, rows=rows)
+    panel = add_markers(panel, task.markers, names, every, rows)
     whole = [
         open_slide(folders[name], panel.genes, target).take(units) for name, units in sides.train.items()
     ]

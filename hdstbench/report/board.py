@@ -18,6 +18,7 @@ from hdstbench.report.cells import (
     samples_of,
     tested_slides,
 )
+from hdstbench.report.markers import Marker, load_markers
 from hdstbench.stats.bootstrap import Interval, interval, mean_over, paired
 from hdstbench.strict import build
 
@@ -100,6 +101,7 @@ class Board:
             model's residuals or the largest patch: their intervals are too narrow.
         ridge: The better one of `ridge` and `ridge-levels` by inner validation; no name if neither is
             whole.
+        markers: Genes that were asked for beside the panel.
     """
 
     plan: Plan
@@ -107,6 +109,7 @@ class Board:
     slides: tuple[SlideScores, ...]
     narrow: frozenset[str]
     ridge: BetterRidge
+    markers: tuple[Marker, ...] = ()
 
     def marked(self, row: Row) -> bool:
         """Whether a row is a model that is not shown to be above the better ridge."""
@@ -145,8 +148,14 @@ def load_board(path: Path) -> Board:
     rows = [_row(model, members, known, plan) for model, members in by_model(cells).items()]
     rows += [_absent(model, plan) for model in plan.kinds if model not in by_model(cells)]
     slides, narrow = tested_slides(good)
+    markers = load_markers({name: _folders(path, plan, name) for name in whole})
     return Board(
-        plan=plan, rows=tuple(sorted(rows, key=_rank)), slides=slides, narrow=narrow, ridge=known.ridge
+        plan=plan,
+        rows=tuple(sorted(rows, key=_rank)),
+        slides=slides,
+        narrow=narrow,
+        ridge=known.ridge,
+        markers=markers,
     )
 
 
@@ -213,6 +222,10 @@ def _absent(model: str, plan: Plan) -> Row:
         failed=(f"none of its {_planned(plan, model)} cells was run",),
         cost={},
     )
+
+
+def _folders(path: Path, plan: Plan, model: str) -> list[Path]:
+    return [path.parent / name for name in plan.cells if Path(name).parent.name == model]
 
 
 def _planned(plan: Plan, model: str) -> int:

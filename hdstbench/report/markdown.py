@@ -2,13 +2,14 @@
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
 from hdstbench.report.board import METRICS, REFERENCE, Board, Plan, Row
+from hdstbench.report.markers import markers_section
+from hdstbench.report.tables import markdown_table as markdown_table  # noqa: PLC0414 - others take it from here
 from hdstbench.stats.bootstrap import Interval
 
 FEW_PATIENTS = 6
@@ -52,7 +53,13 @@ def write_board(board: Board, folder: Path) -> Path:
     (folder / f"{stem}-cost.md").write_text(render_cost(board), encoding="utf-8")
     frame(board).to_csv(folder / f"{stem}.csv", index=False, float_format="%.6f", lineterminator="\n")
     rows = [_plain(row) for row in board.rows]
-    content = {"plan": board.plan.stem, "better_ridge": board.ridge.name or None, "rows": rows}
+    content: dict[str, object] = {
+        "plan": board.plan.stem,
+        "better_ridge": board.ridge.name or None,
+        "rows": rows,
+    }
+    if board.markers:
+        content["markers"] = [_rounded(asdict(marker)) for marker in board.markers]
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
     (folder / f"{stem}.json").write_text(text + "\n", encoding="utf-8")
     return table
@@ -82,14 +89,8 @@ def render(board: Board) -> str:
     if plan.simulated:
         parts.append("**Simulated data.** No conclusion about which model is better is drawn from it.")
     parts += [_score_table(board), _oracle_table(board), _failures(board), _patient_table(board)]
-    parts += [
-        _counts(board),
-        MEANING,
-        _flag_notes(board),
-        _changes(board),
-        plan.notes,
-        f"```\n{plan.command}\n```",
-    ]
+    parts += [_counts(board), MEANING, _flag_notes(board), _changes(board), plan.notes]
+    parts += [f"```\n{plan.command}\n```", markers_section(board.markers, board.rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -256,12 +257,6 @@ def render_cost(board: Board) -> str:
     return f"# {board.plan.stem}: cost\n\n{markdown_table(head, lines)}\n"
 
 
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table; bars in cells are escaped."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
 def frame(board: Board) -> pd.DataFrame:
     """The score table with all digits, one row a model."""
     rows = []
@@ -271,6 +266,7 @@ def frame(board: Board) -> pd.DataFrame:
         values |= _limits("pcc_gene", row.pcc) | _difference_columns(f"over_{REFERENCE}", row.over_shuffled)
         values |= _difference_columns("over_better_ridge", row.over_ridge)
         values |= {"not_above_better_ridge": board.marked(row)}
+        values |= {f"pcc_marker_{m.name}": m.pcc.get(row.model) for m in board.markers}
         rows.append(values | {"flags": " ".join(row.flags), "failed": "; ".join(row.failed)})
     return pd.DataFrame(rows)
 

@@ -11,7 +11,7 @@ from hdstbench.strict import build, read_toml
 from hdstbench.sweep.rows import RowSpec, find_preset
 
 SWEEP_FILE = "hdstbench.toml"
-LISTS = ("models", "dataset", "res", "folds", "seeds")
+LISTS = ("models", "dataset", "res", "folds", "seeds", "genes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,7 @@ class Options:
         split: Empty for the card's first.
         folds: Empty for all.
         panel: A list of genes of the card; empty for the card's, which mostly is none.
+        genes: Marker genes, ids or symbols, that are predicted and reported beside the panel.
         recipe: Empty for the card's.
         encoder: Replaces the image encoder of models that have one.
         weights: "pretrained", "none" or a file; empty for what the recipe says.
@@ -42,6 +43,7 @@ class Options:
     folds: tuple[int, ...] = ()
     seeds: tuple[int, ...] = (0,)
     panel: str = ""
+    genes: tuple[str, ...] = ()
     recipe: str = ""
     encoder: str = ""
     weights: str = ""

@@ -11,6 +11,7 @@ from hdstbench import ENGINE
 from hdstbench.data.card import Dataset, cache_root
 from hdstbench.errors import DataError, MissingError
 from hdstbench.protocol.audit import audit_split
+from hdstbench.protocol.markers import find_markers
 from hdstbench.protocol.panel import read_panel, rule
 from hdstbench.protocol.splits import Split, load_split
 from hdstbench.protocol.task import Task, data_hash
@@ -19,6 +20,9 @@ from hdstbench.sweep.cell import Cell
 from hdstbench.sweep.options import Options
 from hdstbench.sweep.provenance import commit, versions
 from hdstbench.sweep.setting import Setting, set_oracles
+
+LONGEST = 48
+"""Characters that marker genes may add to the name of a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +45,24 @@ class Job:
             parts.append(self.split.name)
         if self.panel != self.dataset.card.panel:
             parts.append(self.panel)
-        return "-".join([*parts, *[self.preset] * bool(self.preset)])
+        if self.task.markers:
+            parts.append(_with(self.task.markers))
+        if self.preset:
+            parts.append(self.preset)
+        return "-".join(parts)
 
     def folds(self, options: Options) -> tuple[int, ...]:
         """The folds that were asked for."""
         return options.folds or tuple(range(len(self.split.folds)))
+
+
+def _with(markers: Sequence[str]) -> str:
+    """Part of a table's name that tells its marker genes apart: their names, or how many and a hash."""
+    plain = "with-" + "-".join(markers)
+    clear = len(markers) == 1 or not any("-" in name for name in markers)
+    if clear and len(plain) <= LONGEST and all(c.isalnum() or c in "-._" for c in plain):
+        return plain
+    return f"with-{len(markers)}-genes-{hashlib.sha256(chr(10).join(markers).encode()).hexdigest()[:6]}"
 
 
 def plan_job(dataset: Dataset, resolution: str, options: Options) -> Job:
@@ -76,6 +93,7 @@ def plan_job(dataset: Dataset, resolution: str, options: Options) -> Job:
         panel=rule(name, listed),
         listed=listed,
         bins=options.bins,
+        markers=options.genes,
     )
     flags = tuple(dict.fromkeys(f.id for f in findings))
     recipe = options.recipe or dataset.card.recipe
@@ -87,7 +105,13 @@ def plan_job(dataset: Dataset, resolution: str, options: Options) -> Job:
 def plan_cells(
     job: Job, settings: Sequence[Setting], folders: Mapping[str, Path], options: Options, device: str
 ) -> list[Cell]:
-    """Make the cells of a job fold by fold; the oracles come first."""
+    """Make the cells of a job fold by fold; the oracles come first.
+
+    Raises:
+        MissingError: If a marker gene is not in every slide's table.
+    """
+    if job.task.markers:
+        find_markers(job.task.markers, [folders[name] for name in job.split.slides])
     simulated = all((folders[name] / "labels" / "expected.npz").is_file() for name in job.split.slides)
     cells = []
     for fold in job.folds(options):

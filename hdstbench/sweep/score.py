@@ -117,7 +117,7 @@ def _gene_table(
 ) -> pd.DataFrame:
     error = predicted.astype(np.float64) - measured
     genes = np.arange(len(fold.panel.genes))
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "slide": view.id,
             "patient": view.patient,
@@ -131,6 +131,15 @@ def _gene_table(
             "nonzero": (measured > 0).mean(axis=0),
         }
     )
+    return _with_markers(table, fold) if fold.panel.markers else table
+
+
+def _with_markers(table: pd.DataFrame, fold: Fold) -> pd.DataFrame:
+    """Name the genes that a user added, and their order."""
+    names, places = [""] * len(table), [-1] * len(table)
+    for place, (name, column) in enumerate(fold.panel.markers):
+        names[column], places[column] = name, place
+    return table.assign(marker=names, place=places)
 
 
 def check_predictions(slide: Slide, predicted: FloatArray) -> FloatArray:

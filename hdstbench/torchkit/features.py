@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,10 +16,12 @@ import torch
 from hdstbench import ENGINE
 from hdstbench.arrays import FloatArray, IntArray, Pixels
 from hdstbench.plugins.plugin import Progress, RunContext
+from hdstbench.plugins.weights import sha256_of
 from hdstbench.protocol.slide import Slide
 from hdstbench.rng import seed_of
 from hdstbench.torchkit.batch import to_tensor
 from hdstbench.torchkit.encoders import Encoder, make_encoder
+from hdstbench.torchkit.pathology import PATHOLOGY
 
 BATCH_PIXELS = 64 * 112 * 112
 WAIT_S = 0.2
@@ -28,6 +30,8 @@ WAIT_S = 0.2
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureSpec:
     """Which features: of which level's patches, resized to `input_px` (0: as they are).
+
+    An encoder with an input size of its own gets that one instead.
 
     With `grid` > 0 the feature map is pooled to grid x grid features a patch, else to one. With
     `around` > 0 each unit has features of the around x around tiles around it; `level` is then "unit".
@@ -77,7 +81,9 @@ def _rows(values: FloatArray, rows: IntArray, spec: FeatureSpec) -> FloatArray:
 
 
 def _path(slide: Slide, spec: FeatureSpec, context: RunContext) -> Path:
-    weights = hashlib.sha256(context.weights.read_bytes()).hexdigest() if context.weights else "none"
+    weights = sha256_of(context.weights) if context.weights else "none"
+    if spec.encoder in PATHOLOGY:  # whatever size is asked for, it gets its own
+        spec = replace(spec, input_px=0)
     seed = 0 if context.weights else context.seed
     made_by = [ENGINE, version("torch"), version("timm")]
     key = [made_by, slide.key, spec.named(), weights, seed, context.device, context.precision]
@@ -107,7 +113,8 @@ def _compute(slide: Slide, spec: FeatureSpec, context: RunContext, path: Path) -
     encoder = encoder.to(context.device).eval()
     whole = slide.whole()
     total = whole.size(spec.level)
-    step = max(1, BATCH_PIXELS // ((spec.input_px or whole.patch_px[spec.level]) * max(spec.around, 1)) ** 2)
+    side = encoder.input_px or spec.input_px or whole.patch_px[spec.level]
+    step = max(1, BATCH_PIXELS // (side * max(spec.around, 1)) ** 2)
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         for start in range(0, total, step):
@@ -139,7 +146,7 @@ def _encode_around(
 
 
 def _apply(encoder: Encoder, pixels: Pixels, spec: FeatureSpec, context: RunContext) -> FloatArray:
-    patches = to_tensor(pixels, context.device, spec.input_px)
+    patches = to_tensor(pixels, context.device, encoder.input_px or spec.input_px)
     bf16 = context.precision == "bf16"
     with torch.inference_mode(), torch.autocast(context.device, torch.bfloat16, enabled=bf16):
         out = encoder.grid(patches, spec.grid) if spec.grid else encoder(patches)

@@ -79,7 +79,7 @@ class MagNet(TorchModel):
     def build(self, genes: int) -> nn.Module:
         context, c = self._context(), self.config
         torch.manual_seed(seed_of("frozen", c.encoder, context.seed))
-        encoder = make_encoder(c.encoder, context.weights)
+        encoder = make_encoder(c.encoder, context.weights, checkpoint=c.checkpoint and c.train_encoder)
         if c.train_encoder and not c.pretrained_unit:
             torch.manual_seed(seed_of("magnet-encoder", context.seed))
             encoder = _from_scratch(c.encoder)
