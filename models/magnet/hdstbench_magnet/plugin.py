@@ -97,7 +97,7 @@ PLUGIN = ModelPlugin(
         "No: the kidney slides are private, and numbers on colorectal cancer need its slides, a GPU and "
         "another protocol (`--protocol magnet-paper`); docs/magnet-reproduction.md sets them side by side."
     ),
-    cost=Cost(parameters=127_209_262, gflop=2.52, memory_mb=6_121, batch=256),
+    cost=Cost(parameters=89_390_894, gflop=2.63, memory_mb=6_052, batch=256),
 )
 
 GENE_PCC = replace(
