@@ -35,14 +35,14 @@ FEW = 32
 """Units of a slide for models that see one unit at a time; others get a whole block."""
 
 
-def slides(folder: Path) -> list[Slide]:
-    """A block of 256 bins of each of three simulated slides."""
+def slides(folder: Path, name: str = "8um") -> list[Slide]:
+    """The fullest block of each of three simulated slides; 256 bins at 8 um."""
     simulate(Cohort(slides=3, size_mm=0.3), folder / "demo")
     card = folder / "demo" / "dataset.toml"
     card.write_text(card.read_text().replace("mpp = 0.5", "mpp = 0.25"))
     dataset = load_dataset(str(card))
-    job = plan_job(dataset, "8um", Options())
-    res = dataset.card.resolution("8um")
+    job = plan_job(dataset, name, Options())
+    res = dataset.card.resolution(name)
     folders = {s.id: prepare_slide(dataset, s, res) for s in dataset.card.samples}
     fold = open_fold(job.task, job.split, 0, folders)
     views = [*fold.train, fold.test[0].slide]

@@ -1,5 +1,6 @@
 """Rows with changed options, and the sweeps that packages bring."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,3 +135,16 @@ def refused() -> Callable[..., None]:
             resolve({}, str(path))
 
     return check
+
+
+def test_the_sweep_file_of_the_docs_works(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    (text,) = [b for b in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "[[rows]]" in b]
+    path = tmp_path / "hdstbench.toml"
+    path.write_text(text)
+
+    options, _ = resolve({}, str(path))
+
+    names = row_names(options.models, options.rows)
+    settings = set_models(names, "tiny", options)
+    assert [s.model for s in settings if s.name == "magnet-sum"] == ["magnet"]
