@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hdstbench.errors import DataError
+from hdstbench.protocol.rules import Name
 from hdstbench.strict import build, read_toml
 
 SWEEP_FILE = "hdstbench.toml"
@@ -18,9 +19,10 @@ class Options:
     """Options of `hdstbench run`; the field names are the keys of a sweep file.
 
     Attributes:
-        split: Empty for the card's first.
+        split: Empty for the protocol's: the card's first, or folds of one slide each.
         folds: Empty for all.
-        panel: A list of genes of the card; empty for the card's, which mostly is none.
+        protocol: How units, target, panel and validation are made.
+        panel: A list of genes of the card; empty for the protocol's, which mostly is none.
         recipe: Empty for the card's.
         encoder: Replaces the image encoder of models that have one.
         weights: "pretrained", "none" or a file; empty for what the recipe says.
@@ -36,6 +38,7 @@ class Options:
     split: str = ""
     folds: tuple[int, ...] = ()
     seeds: tuple[int, ...] = (0,)
+    protocol: Name = "hd"
     panel: str = ""
     recipe: str = ""
     encoder: str = ""
