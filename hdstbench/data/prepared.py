@@ -155,4 +155,6 @@ def load_blocks(folder: Path) -> Pixels:
 def load_images(folder: Path, level: str) -> Pixels:
     """Map the images that a level's patches are cut from: its own, or else those of the blocks."""
     own = folder / "pixels" / f"{level}.npy"
-    return np.asarray(np.load(own, mmap_mode="r", allow_pickle=False)) if own.is_file() else load_blocks(folder)
+    if not own.is_file():
+        return load_blocks(folder)
+    return np.asarray(np.load(own, mmap_mode="r", allow_pickle=False))

@@ -110,7 +110,7 @@ def tiles_of(xy_px: FloatArray, side: int, size: Size) -> tuple[IntArray, BoolAr
     """
     cells = np.floor(xy_px[:, ::-1] / side).astype(np.int64)
     count = np.array(size)[::-1] // side
-    return cells, ((cells >= 0) & (cells < count)).all(axis=1)
+    return cells, np.all((cells >= 0) & (cells < count), axis=1)
 
 
 def tissue_of(sample: Sample, squares: IntArray, side: int) -> FloatArray:
@@ -175,8 +175,8 @@ def _draw(sample: Sample, res: Resolution, found: IntArray, grid: IntArray) -> I
     """Draw some of the units that were found, by their places alone; sorted by place."""
     if not len(found):
         msg = (
-            f"{sample.id}: no unit in tissue lies on whole tiles of {max(res.patch_px)} px; the section is too "
-            "small for the MagNet paper's preparation"
+            f"{sample.id}: no unit in tissue lies on whole tiles of {max(res.patch_px)} px; the section is "
+            "too small for the MagNet paper's preparation"
         )
         raise DataError(msg)
     found = found[np.lexsort((grid[found, 1], grid[found, 0]))]
@@ -225,7 +225,8 @@ def write_tiles(
         side, count = patch_px[name], len(xy)
         corner = corner_px(xy, mpp, side).astype(np.float64)
         pad = outside_share(image, corner[:, 0], corner[:, 1], side).astype(np.float32)
-        arrays = {"xy_um": xy, "block": np.arange(count), "offset": np.zeros((count, 2), np.int32), "pad": pad}
-        save_arrays(folder / f"{name}.npz", {**arrays, **extra}, digest)
+        arrays = {"xy_um": xy, "block": np.arange(count), "pad": pad, **extra}
+        arrays["offset"] = np.zeros((count, 2), np.int32)
+        save_arrays(folder / f"{name}.npz", arrays, digest)
         images = read_regions(image, corner, side, side)
         save_blocks(folder / ("blocks.npy" if name == "unit" else f"{name}.npy"), images, count, side, digest)

@@ -55,8 +55,8 @@ class Rules:
             return found
         if card.native_um:
             msg = (
-                f"protocol {self.name} draws bins of Visium HD and sums them in tiles; data set {card.name} has "
-                f"spots of {card.native_um:g} um, choose protocol hd"
+                f"protocol {self.name} draws bins of Visium HD and sums them in tiles; data set {card.name} "
+                f"has spots of {card.native_um:g} um, choose protocol hd"
             )
             raise DataError(msg)
         return tiled_resolution(name)
@@ -72,7 +72,7 @@ class Rules:
             return load_split(dataset, name or None)
         split = load_split(dataset, name) if name else slide_folds(dataset)
         if split.within:
-            msg = f"protocol {self.name} tests whole slides, split {split.name} tests parts of them; leave it out"
+            msg = f"protocol {self.name} tests whole slides, split {split.name} parts of them; leave it out"
             raise DataError(msg)
         return split
 
@@ -86,7 +86,7 @@ class Rules:
         return (SEES_TEST,) if self.tiled and sees else ()
 
 
-RULES = {
+RULES: dict[str, Rules] = {
     rules.name: rules
     for rules in (
         Rules(name="hd"),
@@ -101,11 +101,10 @@ def find_rules(name: str) -> Rules:
     Raises:
         MissingError: If there is none of that name.
     """
-    found: dict[str, Rules] = {key: rules for key, rules in RULES.items()}
-    if name not in found:
+    if name not in RULES:
         msg = f"no protocol {name!r}; there are {', '.join(RULES)}"
         raise MissingError(msg)
-    return found[name]
+    return RULES[name]
 
 
 def printed_panel(card: Card, resolution: str) -> str:

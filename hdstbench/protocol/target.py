@@ -62,7 +62,7 @@ class Target:
 
     def _known_scale(self) -> float:
         if not self.scale:
-            msg = f"target {self.name} is scaled by each slide's own counts, which a hidden slide does not tell"
+            msg = f"target {self.name} is scaled by a slide's own counts, which a hidden slide does not tell"
             raise DataError(msg)
         return self.scale
 
