@@ -58,7 +58,7 @@ def render_page(plans: Sequence[Path], listings: Sequence[Path]) -> str:
     done = sum(_ours(row, found) is not None for row in rows)
     words = {
         "rows": str(len(rows)),
-        "state": f"{done} of the rows are measured." if done else "No row is measured yet.",
+        "state": f"Measured so far: {done or 'none'} of the rows.",
         "size": f"{_fetched_bytes() / 1e9:.0f}",
         "listings": _without_image([load_listing(path) for path in listings]),
     }
