@@ -22,6 +22,7 @@ from hdstbench.report.reproduction import render_page
 from hdstbench.sweep.options import Options
 from hdstbench.sweep.plan import Job, plan_job
 
+PAPER = Options(protocol="magnet-paper")
 ROOT = Path(__file__).parents[1]
 WORDS = (
     "run -m mean --res 16um --protocol magnet-paper",
@@ -47,7 +48,7 @@ def run(cohort_folder: Path, own_cache: Path, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def job(cohort: Dataset) -> tuple[Job, dict[str, Path]]:
-    found = plan_job(cohort, "16um", Options(protocol="magnet-paper"))
+    found = plan_job(cohort, "16um", PAPER)
     return found, {s.id: prepare_slide(cohort, s, found.resolution) for s in cohort.card.samples}
 
 
@@ -126,6 +127,27 @@ def test_candidates_are_the_formulas_of_their_sources(job: tuple[Job, dict[str, 
         r = [np.corrcoef(mean, row_)[0, 1] if np.ptp(row_) else 0 for row_ in values["SIM1"]]
         assert row.scores["pcc"].mean == pytest.approx(np.mean(r), abs=1e-4)
         assert np.isnan(row.scores["mse"].sd)
+
+
+def test_a_printed_panel_has_rows_of_its_own(job: tuple[Job, dict[str, Path]], tmp_path: Path) -> None:
+    planned, folders = job
+    ids = all_counts(folders["SIM1"])[0]
+    (tmp_path / "genes.txt").write_text("\n".join([*ids[:30], "ABSENT"]))
+    card = replace(planned.dataset.card, panels={"magnet-paper-16um-55um": "genes.txt"}, splits={})
+    own = plan_job(replace(planned.dataset, card=card, place=tmp_path), "16um", PAPER)
+    source = Source(
+        stem="x", dataset=own.dataset, task=own.task, split=own.split, folds=(0, 1), folders=folders
+    )
+
+    listing = list_candidates(source)
+
+    assert own.panel == "magnet-paper-16um-55um"
+    assert [row.panel for row in listing.rows[:3]] == [
+        "printed",
+        "top 250 of all slides",
+        "top 250 of the training slides",
+    ]
+    assert {row.genes for row in listing.rows if row.panel == "printed"} == {30}
 
 
 def candidate(mse: float, sd: float) -> Candidate:

@@ -76,6 +76,10 @@ class Rules:
             raise DataError(msg)
         return split
 
+    def usual_split(self, dataset: Dataset) -> str:
+        """Name of the split that is taken where none is named."""
+        return slide_folds(dataset).name if self.tiled else next(iter(dataset.card.splits))
+
     def panel(self, card: Card, res: Resolution) -> str:
         """The list of genes that is usual for a resolution; empty if genes are chosen."""
         return (self.tiled and printed_panel(card, res.name)) or card.panel

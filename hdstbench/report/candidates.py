@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hdstbench import ENGINE
 from hdstbench.arrays import FloatArray, IntArray
 from hdstbench.data.card import Dataset
 from hdstbench.metrics.correlation import pearson_per_unit
@@ -43,7 +44,7 @@ TARGETS: Mapping[str, tuple[str, Transform]] = {
     MEDIAN: ("ln(1 + counts / library x median library of the slide)", _named(MEDIAN)),
     Target().name: ("ln(1 + counts / library x 10,000), library over all genes", _named(Target().name)),
     "triplex-release": (
-        "log10(1 + counts / sum over the panel x 10,000): TRIPLEX's release",
+        "log10(1 + counts / sum over the panel x 10,000): TRIPLEX's release, without its smoothing",
         lambda counts, library: np.log10(1 + _per_10k_of_panel(counts, library)),
     ),
     "triplex-refactored": (
@@ -99,7 +100,7 @@ class Source:
     def key(self) -> str:
         """Changes with anything that changes the listing."""
         data = [data_hash(self.split, fold, self.folders) for fold in self.folds]
-        text = json.dumps([self.task.hash, list(TARGETS), data])
+        text = json.dumps([ENGINE, self.task.hash, list(TARGETS), data])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

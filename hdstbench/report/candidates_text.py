@@ -70,10 +70,15 @@ def render(listing: Listing) -> str:
         f"Data: {listing.title}, {listing.resolution}. Split: {listing.split}, {listing.folds} folds.",
         MEANING,
         _table(listing, reported),
-        "\n".join(f"- `{name}`: {words}" for name, (words, _) in TARGETS.items()),
+        target_list(),
         _paper(listing, reported),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def target_list() -> str:
+    """The candidates in words."""
+    return "\n".join(f"- `{name}`: {words}" for name, (words, _) in TARGETS.items())
 
 
 def _table(listing: Listing, reported: Sequence[Reported]) -> str:

@@ -11,7 +11,7 @@ from hdstbench.data.card import load_dataset
 from hdstbench.protocol.rules import PAPER, slide_folds
 from hdstbench.report.board import Plan, load_plan
 from hdstbench.report.candidates import Candidate, Listing
-from hdstbench.report.candidates_text import PAPER_DATA, load_listing
+from hdstbench.report.candidates_text import PAPER_DATA, load_listing, target_list
 from hdstbench.report.cells import StoredCell, by_model, load_cell
 from hdstbench.report.markdown import markdown_table
 from hdstbench.report.reported import METRICS, Metric, Reported, Score, reported_rows
@@ -60,6 +60,7 @@ def render_page(plans: Sequence[Path], listings: Sequence[Path]) -> str:
         "rows": str(len(rows)),
         "state": f"Measured so far: {done or 'none'} of the rows.",
         "size": f"{_fetched_bytes() / 1e9:.0f}",
+        "targets": target_list(),
         "listings": _without_image([load_listing(path) for path in listings]),
     }
     for number in sorted({row.table for row in rows}):

@@ -39,7 +39,7 @@ class Job:
         """Name of the job's tables."""
         card, rules = self.dataset.card, self.rules
         parts = [card.name, self.task.resolution]
-        if self.split.name != rules.split(self.dataset, "").name:
+        if self.split.name != rules.usual_split(self.dataset):
             parts.append(self.split.name)
         if self.panel != rules.panel(card, self.resolution):
             parts.append(self.panel)
