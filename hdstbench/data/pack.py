@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hdstbench.arrays import CSR, FloatArray
+from hdstbench.arrays import FloatArray
 from hdstbench.data.card import SampleCard
-from hdstbench.data.counts import Genes, gather, picks_groups
 from hdstbench.data.frame import array_frame, tile_frame
 from hdstbench.data.image import (
     MAX_UPSAMPLING,
@@ -22,12 +21,12 @@ from hdstbench.data.image import (
     read_regions,
 )
 from hdstbench.data.levels import Resolution
+from hdstbench.data.packlabels import write_expected, write_labels
 from hdstbench.data.prepared import FORMAT, Arrays, Digest, Manifest, save_arrays, save_blocks, save_manifest
 from hdstbench.data.sample import Sample
 from hdstbench.data.strata import read_strata
 from hdstbench.data.surroundings import place_squares, save_squares, squares_bytes
 from hdstbench.data.tiles import draw_units, tile_bytes, write_tiles
-from hdstbench.data.truth import expected_shares
 from hdstbench.data.units import Coarse, Units, choose_units, place_coarse
 from hdstbench.errors import DataError
 
@@ -93,13 +92,13 @@ def write_slide(folder: Path, sample: Sample, base: Sample, card: SampleCard, re
         _write_patches(folder / "pixels", sample, units, scale, pixels)
     else:
         _write_pixels(folder / "pixels", _open(sample, units), (units, coarse), scale, pixels)
-    _write_labels(folder / "labels", units, coarse, (sample, base), labels)
+    write_labels(folder / "labels", units, coarse, (sample, base), labels)
     tiles = bool(res.patch_px) and res.summed  # such units are no squares of the array
     if recipe.strata and not tiles:
         names = read_strata(recipe.strata, sample, units)
         save_arrays(folder / "labels" / "strata.npz", {"name": names}, labels)
     if recipe.truth and not tiles:
-        _write_expected(folder / "labels", units, recipe, labels)
+        write_expected(folder / "labels", units, recipe.truth, res, labels)
     size = open_image(sample.image).size if sample.image else ()
     frame = tile_frame(size, res.patch_px[0], mpp) if tiles else array_frame(sample, res)
     manifest = Manifest(
@@ -243,40 +242,3 @@ def _check_disk(folder: Path, wanted: int) -> None:
             "free space or set HDSTBENCH_CACHE to another disk"
         )
         raise DataError(msg)
-
-
-def _write_labels(
-    folder: Path, units: Units, coarse: list[Coarse], pair: tuple[Sample, Sample], digest: Digest
-) -> None:
-    """Write counts, read in one pass over each matrix."""
-    sample, base = pair
-    everything = picks_groups(np.zeros(len(sample.counts), np.int64), 1)
-    own, above = {"unit": units.pick, "slide": everything}, {c.level.name: c.pick for c in coarse}
-    if base is sample:
-        counts = gather(sample.counts, own | above)
-    else:
-        counts = gather(sample.counts, own) | (gather(base.counts, above) if above else {})
-    save_arrays(folder / "unit.npz", _sparse(counts["unit"]), digest)
-    for c in coarse:
-        arrays = {**_sparse(counts[c.level.name]), "target": c.target}
-        save_arrays(folder / f"{c.level.name}.npz", arrays, digest)
-    genes: Genes = sample.counts.genes
-    bulk = counts["slide"].toarray()[0]
-    slide = {"gene_ids": np.array(genes.ids), "symbols": np.array(genes.symbols), "pseudobulk": bulk}
-    save_arrays(folder / "slide.npz", slide, digest)
-
-
-def _write_expected(folder: Path, units: Units, recipe: Recipe, digest: Digest) -> None:
-    assert recipe.truth is not None
-    rows = np.flatnonzero(units.sampled)
-    share, ids = expected_shares(recipe.truth, units.uv_um[rows], recipe.res.unit.side_um)
-    save_arrays(folder / "expected.npz", {"share": share, "gene_ids": np.array(ids), "rows": rows}, digest)
-
-
-def _sparse(counts: CSR) -> Arrays:
-    return {
-        "data": counts.data.astype(np.int32),
-        "indices": counts.indices.astype(np.int32),
-        "indptr": counts.indptr.astype(np.int64),
-        "library": np.asarray(counts.sum(axis=1)).astype(np.int64),
-    }
