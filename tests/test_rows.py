@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from hdstbench.errors import DataError, HdstError
+from hdstbench.report.reported import reported_rows
+from hdstbench.report.reproduction import MODELS, VARIANTS
 from hdstbench.sweep.options import Options, resolve
 from hdstbench.sweep.rows import RowSpec, presets, row_names
 from hdstbench.sweep.setting import set_models
@@ -64,7 +66,7 @@ def test_an_option_that_is_not_there_or_of_another_kind_is_refused(
         set_models(["mine"], "tiny", Options(rows=(row,)))
 
 
-@pytest.mark.parametrize("name", ["magnet-ablation-blocks", "magnet-ablation-encoder"])
+@pytest.mark.parametrize("name", sorted(presets()))
 def test_presets_resolve_to_rows_of_installed_models(name: str) -> None:
     assert name in presets()
 
@@ -148,3 +150,15 @@ def test_the_sweep_file_of_the_docs_works(tmp_path: Path) -> None:
     names = row_names(options.models, options.rows)
     settings = set_models(names, "tiny", options)
     assert [s.model for s in settings if s.name == "magnet-sum"] == ["magnet"]
+
+
+def test_presets_of_the_papers_protocol_hold_a_row_for_every_row_of_its_tables() -> None:
+    names: set[str] = set()
+    for preset in ("magnet-paper", "magnet-paper-blocks", "magnet-paper-encoder"):
+        options, _ = resolve({"preset": preset}, "")
+        assert options.protocol == "magnet-paper"
+        names |= set(row_names(options.models, options.rows))
+        set_models([n for n in row_names(options.models, options.rows) if "uni" not in n], "tiny", options)
+
+    assert {*MODELS.values(), *VARIANTS.values()} <= names
+    assert {row.variant for row in reported_rows() if row.variant} == VARIANTS.keys()

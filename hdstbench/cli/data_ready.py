@@ -35,7 +35,7 @@ def have_slides(job: Job, options: Options, view: View, *, yes: bool) -> Mapping
         HdstError: If files are missing or wrong.
     """
     everything = options.bins == "all"
-    dataset, res = located(job.dataset), job.dataset.card.resolution(job.task.resolution)
+    dataset, res = located(job.dataset), job.resolution
     samples = [s for s in dataset.card.samples if s.id in job.split.slides]
     todo = [s for s in samples if not is_prepared(dataset, s, res, everything=everything)]
     missing = [s.id for s in todo if not _is_readable(dataset, s, res)]

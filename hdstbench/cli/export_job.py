@@ -8,7 +8,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from hdstbench.arrays import FloatArray
+from hdstbench.arrays import FloatArray, IntArray
 from hdstbench.cli.view import make_view
 from hdstbench.data.card import cache_root
 from hdstbench.data.export import (
@@ -75,7 +75,11 @@ def cell_anndata(folder: Path) -> "AnnData":
                 f"{slide}: its prepared slide is not in {cache_root()}; places and targets are left out"
             )
         slides.append(Predicted(slide=slide, values=predicted, folder=place))
-    transform = find_target(record.task["target"]).from_counts
+    target = find_target(record.task["target"])
+
+    def transform(counts: FloatArray | IntArray, library: FloatArray | IntArray) -> FloatArray:
+        return target.of_slide(library).from_counts(counts, library)
+
     return predictions_anndata(genes, slides, transform, asdict(record))
 
 

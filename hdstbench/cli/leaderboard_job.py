@@ -8,7 +8,10 @@ from pathlib import Path
 from hdstbench.errors import MissingError
 from hdstbench.records import save_json
 from hdstbench.report.board import load_board, load_plan
+from hdstbench.report.candidates_text import SUFFIX, load_listing
+from hdstbench.report.candidates_text import render as render_listing
 from hdstbench.report.markdown import write_board
+from hdstbench.report.reproduction import render_page
 
 KEPT = ("record.json", "scores.json", "per_gene.parquet", "moments.npz", "config.toml")
 RECORDS = "records"
@@ -20,7 +23,7 @@ def execute(source: str, output: str | None) -> Iterator[Path]:
     Yields:
         Each markdown table.
     """
-    plans = sorted(Path(source).glob("*.plan.json")) + sorted(Path(source).glob(f"{RECORDS}/*.plan.json"))
+    plans = _stored(source, "*.plan.json")
     if not plans:
         msg = f"no *.plan.json in {source}; wanted the -o folder of a run, or leaderboards/"
         raise MissingError(msg)
@@ -28,6 +31,23 @@ def execute(source: str, output: str | None) -> Iterator[Path]:
         path = _copy(plan, Path(output)) if output else plan
         home = path.parent.parent if path.parent.name == RECORDS else path.parent
         yield write_board(load_board(path), home)
+
+
+def write_reproduction(source: str, page: str) -> Path:
+    """Write the page that holds the MagNet paper's numbers beside those of a folder's records.
+
+    Returns:
+        The page.
+    """
+    text = render_page(_stored(source, "*.plan.json"), _stored(source, f"*{SUFFIX}"))
+    Path(page).parent.mkdir(parents=True, exist_ok=True)
+    Path(page).write_text(text, encoding="utf-8")
+    return Path(page)
+
+
+def _stored(source: str, pattern: str) -> list[Path]:
+    """Files of a run's folder, or of committed leaderboards."""
+    return sorted(Path(source).glob(pattern)) + sorted(Path(source).glob(f"{RECORDS}/{pattern}"))
 
 
 def _copy(path: Path, output: Path) -> Path:
@@ -43,5 +63,9 @@ def _copy(path: Path, output: Path) -> Path:
         cells.append(str(place.relative_to(records)))
     if (path.parent / f"{plan.stem}.png").is_file():
         shutil.copyfile(path.parent / f"{plan.stem}.png", output / f"{plan.stem}.png")
+    if (path.parent / f"{plan.stem}{SUFFIX}").is_file():
+        listing = load_listing(path.parent / f"{plan.stem}{SUFFIX}")
+        save_json(records / f"{plan.stem}{SUFFIX}", listing)
+        (output / f"{plan.stem}-targets.md").write_text(render_listing(listing), encoding="utf-8")
     save_json(records / path.name, replace(plan, cells=tuple(cells)))
     return records / path.name

@@ -13,6 +13,9 @@ from hdstbench.cli.options import Numbers, Words, verbose
 @click.option("--split", help="A split of the card; the first by default.")
 @click.option("--folds", type=Numbers(), help="Folds; all by default.")
 @click.option("--seeds", type=Numbers(), help="Seeds of training; 0 by default.")
+@click.option(
+    "--protocol", type=click.Choice(["hd", "magnet-paper"]), help="hd, or the MagNet paper's preparation."
+)
 @click.option("--panel", help="A list of genes of the card, instead of the training slides' top 250.")
 @click.option(
     "--genes", type=Words(), help="Marker genes, ids or symbols, added to the panel and the report."

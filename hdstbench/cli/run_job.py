@@ -15,6 +15,8 @@ from hdstbench.data.card import Dataset, load_dataset
 from hdstbench.errors import DataError, MissingError
 from hdstbench.records import save_json
 from hdstbench.report.board import Board, Plan, load_board
+from hdstbench.report.candidates import Source, list_candidates
+from hdstbench.report.candidates_text import SUFFIX, load_listing, write_listing
 from hdstbench.report.markdown import write_board
 from hdstbench.sweep.cell import Cell, is_done
 from hdstbench.sweep.device import choose_device
@@ -63,6 +65,8 @@ def execute(
     whole = _run(planned, options, device, view, fail_fast=fail_fast)
     for one in planned:
         _write_tables(one, options, view)
+        if one.job.rules.tiled:
+            view.say(f"targets: {_write_targets(one, options)}")
     return whole
 
 
@@ -142,6 +146,7 @@ def _write_tables(one: Planned, options: Options, view: View) -> Board:
         folds=one.job.folds(options),
         all_folds=len(one.job.split.folds),
         panel=one.job.panel,
+        protocol=one.job.rules.name,
         kinds={cell.record.model: cell.record.kind for cell in one.cells},
         cells=tuple(str(cell.folder.relative_to(base)) for cell in one.cells),
     )
@@ -151,6 +156,22 @@ def _write_tables(one: Planned, options: Options, view: View) -> Board:
     table = write_board(board, base)
     view.table(board, table, picture(one.job, one.folders, one.cells, board, base))
     return board
+
+
+def _write_targets(one: Planned, options: Options) -> Path:
+    """List what the training mean scores under every target that the paper may have used."""
+    source = Source(
+        stem=one.job.stem,
+        dataset=one.job.dataset,
+        task=one.job.task,
+        split=one.job.split,
+        folds=one.job.folds(options),
+        folders=one.folders,
+    )
+    base = Path(options.output)
+    stored = base / f"{source.stem}{SUFFIX}"
+    found = load_listing(stored) if stored.is_file() else None
+    return write_listing(found if found and found.key == source.key else list_candidates(source), base)
 
 
 def command_line() -> str:

@@ -22,9 +22,10 @@ from rich.progress import (
 from rich.table import Table
 from typing_extensions import override
 
+from hdstbench.protocol.rules import find_rules
 from hdstbench.records import load_scores
 from hdstbench.report.board import Board, Row
-from hdstbench.report.markdown import MARK, limits, ridge_note, signed
+from hdstbench.report.markdown import MARK, by_headline, headline_first, limits, ridge_note, signed
 from hdstbench.sweep.local import Event
 from hdstbench.sweep.options import Options
 from hdstbench.sweep.plan import Job
@@ -186,8 +187,9 @@ class TextView(View):
         seconds = time.monotonic() - self.began[event.cell.name]
         if event.record.status != "ok":
             return f"{event.record.status}: {event.record.error} ({seconds:.0f} s)"
-        pcc = np.mean([scores.pcc_gene for scores in load_scores(event.cell.folder)])
-        return f"pcc_gene {pcc:.3f} ({seconds:.0f} s)"
+        metric = find_rules(event.cell.task.protocol).headline
+        pcc = np.mean([getattr(scores, metric) for scores in load_scores(event.cell.folder)])
+        return f"{metric} {pcc:.3f} ({seconds:.0f} s)"
 
     def _plain(self, line: str) -> None:
         if not self.console.is_terminal:
@@ -195,12 +197,15 @@ class TextView(View):
 
     @override
     def table(self, board: Board, path: Path, picture: Path | None) -> None:
-        table = Table(title=f"{board.plan.stem}: {board.plan.title}", title_justify="left")
+        plan = board.plan
+        table = Table(title=f"{plan.stem}: {plan.title}{by_headline(plan)}", title_justify="left")
         heads = ("model", "pcc_gene", "95 %", "over shuffled", "MSE", "MAE", "skill", "pcc_bin")
-        for number, head in enumerate(heads):
+        rows = [_row_cells(row, mark=f" {MARK}" if board.marked(row) else "") for row in board.rows]
+        shown, lines = headline_first(plan, heads, rows)
+        for number, head in enumerate(shown):
             table.add_column(head, justify="left" if number == 0 else "right", no_wrap=True)
-        for row in board.rows:
-            table.add_row(*_row_cells(row, mark=f" {MARK}" if board.marked(row) else ""))
+        for line in lines:
+            table.add_row(*line)
         self.console.print(table)
         if note := ridge_note(board):
             self.say(note)

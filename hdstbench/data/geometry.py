@@ -30,6 +30,12 @@ class Affine:
         return Affine(np.column_stack([linear * times, middle]))
 
     @property
+    def inverse(self) -> "Affine":
+        """The map back."""
+        linear = np.linalg.inv(self.matrix[:, :2])
+        return Affine(np.column_stack([linear, -linear @ self.matrix[:, 2]]))
+
+    @property
     def scale(self) -> float:
         """Square root of the area that a unit square covers."""
         return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))

@@ -16,6 +16,8 @@ from hdstbench.errors import MissingError
 
 BASE_UM = 8
 """Coarse levels are summed from the bins of this size, whatever the resolution of the task."""
+TILES_BASE_UM = 16
+"""Tiles of the image are summed from these, as the MagNet paper does."""
 MIN_CUSTOM_UM, MAX_CUSTOM_UM = 4, 64
 MIN_TISSUE = 0.8
 """Coarse units with a smaller share of in-tissue bins are no targets."""
@@ -45,6 +47,8 @@ class Resolution:
         coarse: The levels above the unit.
         min_umi: Units with fewer UMI leave the task before sampling.
         min_units: At least so many units of a slide are sampled, in at least 96 blocks.
+        patch_px: Where units are drawn at random and coarser levels are tiles of the image: sides of all
+            levels in pixels of that image, finest first. The um of the levels then are nominal.
     """
 
     name: str
@@ -53,11 +57,22 @@ class Resolution:
     coarse: tuple[Level, ...]
     min_umi: int
     min_units: int = 6_000
+    patch_px: tuple[int, ...] = ()
+
+    @property
+    def base_um(self) -> int:
+        """The bin size that coarse levels are summed from."""
+        return TILES_BASE_UM if self.patch_px else BASE_UM
+
+    @property
+    def summed(self) -> bool:
+        """Whether a unit is a spot that is summed from bins."""
+        return self.unit.side_um == SPOT.side_um
 
     @property
     def bin_um(self) -> int:
         """The bin size that is read for the units."""
-        return BASE_UM if self.unit.side_um == SPOT.side_um else round(self.unit.side_um)
+        return self.base_um if self.summed else round(self.unit.side_um)
 
     @property
     def levels(self) -> tuple[Level, ...]:

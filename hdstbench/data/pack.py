@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hdstbench.arrays import CSR, FloatArray
+from hdstbench.arrays import FloatArray
 from hdstbench.data.card import SampleCard
-from hdstbench.data.counts import Genes, gather, picks_groups
+from hdstbench.data.frame import array_frame, tile_frame
 from hdstbench.data.image import (
     MAX_UPSAMPLING,
     ArrayImage,
@@ -21,11 +21,12 @@ from hdstbench.data.image import (
     read_regions,
 )
 from hdstbench.data.levels import Resolution
+from hdstbench.data.packlabels import write_expected, write_labels
 from hdstbench.data.prepared import FORMAT, Arrays, Digest, Manifest, save_arrays, save_blocks, save_manifest
 from hdstbench.data.sample import Sample
 from hdstbench.data.strata import read_strata
 from hdstbench.data.surroundings import place_squares, save_squares, squares_bytes
-from hdstbench.data.truth import expected_shares
+from hdstbench.data.tiles import draw_units, tile_bytes, write_tiles
 from hdstbench.data.units import Coarse, Units, choose_units, place_coarse
 from hdstbench.errors import DataError
 
@@ -55,11 +56,15 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """um a pixel of the image and of the prepared blocks, and patch sides in pixels of the latter."""
+    """um a pixel of the image and of the prepared blocks, and patch sides in pixels of the latter.
+
+    Where `tiled`, both are the same, and each patch is kept for itself.
+    """
 
     full_mpp: float
     mpp: float
     patch_px: dict[str, int]
+    tiled: bool = False
 
 
 def write_slide(folder: Path, sample: Sample, base: Sample, card: SampleCard, recipe: Recipe) -> None:
@@ -68,32 +73,34 @@ def write_slide(folder: Path, sample: Sample, base: Sample, card: SampleCard, re
     Args:
         folder: An empty folder.
         sample: Bins of the task's size, or native spots.
-        base: Bins of 8 um, from which coarse levels are summed.
+        base: Bins from which coarse levels are summed.
         card: Names the slide and its patient.
         recipe: How.
 
     Raises:
         DataError: If the image is too coarse, no unit is deep enough, or the disk too small.
     """
-    res, mpp = recipe.res, recipe.mpp
+    res = recipe.res
+    mpp = sample.mpp if res.patch_px else recipe.mpp
     _check_scale(sample, mpp)
-    units = choose_units(sample, base, res, everything=recipe.everything)
-    coarse = [place_coarse(units, base, level) for level in res.coarse]
-    patch_px = {level.name: round(level.patch_um / mpp) for level in res.levels}
-    scale = _Scale(sample.mpp, mpp, patch_px)
+    units, coarse = _choose(sample, base, recipe)
+    sides = res.patch_px or [round(level.patch_um / mpp) for level in res.levels]
+    patch_px = {level.name: side for level, side in zip(res.levels, sides, strict=True)}
+    scale = _Scale(sample.mpp, mpp, patch_px, bool(res.patch_px))
     pixels, labels = blake2b(digest_size=16), blake2b(digest_size=16)
     if sample.patches is not None:
         _write_patches(folder / "pixels", sample, units, scale, pixels)
     else:
         _write_pixels(folder / "pixels", _open(sample, units), (units, coarse), scale, pixels)
-    _write_labels(folder / "labels", units, coarse, (sample, base), labels)
-    if recipe.strata:
+    write_labels(folder / "labels", units, coarse, (sample, base), labels)
+    tiles = bool(res.patch_px) and res.summed  # such units are no squares of the array
+    if recipe.strata and not tiles:
         names = read_strata(recipe.strata, sample, units)
         save_arrays(folder / "labels" / "strata.npz", {"name": names}, labels)
-    if recipe.truth:
-        _write_expected(folder / "labels", units, recipe, labels)
-    scale_up = round(res.unit.side_um / sample.unit_um) if res.bin_um else 1
-    to_px = sample.to_px.coarser(scale_up)
+    if recipe.truth and not tiles:
+        write_expected(folder / "labels", units, recipe.truth, res, labels)
+    size = open_image(sample.image).size if sample.image else ()
+    frame = tile_frame(size, res.patch_px[0], mpp) if tiles else array_frame(sample, res)
     manifest = Manifest(
         format=FORMAT,
         slide=card.id,
@@ -101,7 +108,7 @@ def write_slide(folder: Path, sample: Sample, base: Sample, card: SampleCard, re
         tissue=card.tissue,
         resolution=res.name,
         mpp=mpp,
-        unit_um=res.unit.side_um,
+        unit_um=patch_px["unit"] * mpp if tiles else res.unit.side_um,
         block_um=res.block_um,
         patch_px=patch_px,
         units=len(units.uv_um),
@@ -109,14 +116,22 @@ def write_slide(folder: Path, sample: Sample, base: Sample, card: SampleCard, re
         left_out=units.left_out,
         sources=_sources(sample, base),
         software=sample.counts.software,
-        affine=tuple(tuple(row) for row in (to_px.matrix * sample.mpp).tolist()),
-        grid_shape=tuple(-(-side // scale_up) for side in sample.grid_shape),
-        image_size=open_image(sample.image).size if sample.image else (),
+        affine=tuple(tuple(row) for row in frame.to_um.tolist()),
+        grid_shape=frame.shape,
+        image_size=size,
         image_mpp=sample.mpp,
         pixels=pixels.hexdigest(),
         labels=labels.hexdigest(),
     )
     save_manifest(folder, manifest)
+
+
+def _choose(sample: Sample, base: Sample, recipe: Recipe) -> tuple[Units, list[Coarse]]:
+    """The units of a slide and what lies above them."""
+    if recipe.res.patch_px:
+        return draw_units(sample, base, recipe.res)
+    units = choose_units(sample, base, recipe.res, everything=recipe.everything)
+    return units, [place_coarse(units, base, level) for level in recipe.res.coarse]
 
 
 def _sources(sample: Sample, base: Sample) -> dict[str, int]:
@@ -157,13 +172,19 @@ def _write_pixels(
 ) -> None:
     units, coarse = places
     mpp, full_mpp = scale.mpp, scale.full_mpp
-    side = _block_side(units, coarse, scale)
     width, height = (length * full_mpp / mpp for length in image.size)
     squares = place_squares(units.xy_um, mpp, scale.patch_px["unit"], (width, height))
-    _check_disk(folder, len(units.block_xy_um) * side**2 * 3 + squares_bytes(squares))
-    origin = units.block_xy_um - side * mpp / 2
     levels = {"unit": (units.xy_um, units.block, _of_units(units))}
     levels |= {c.level.name: (c.xy_um, c.block, {"parent": c.parent, "grid": c.grid}) for c in coarse}
+    if scale.tiled:
+        _check_disk(folder, tile_bytes(units, coarse, scale.patch_px) + squares_bytes(squares))
+        own = {name: (xy, extra) for name, (xy, _, extra) in levels.items()}
+        write_tiles(folder, image, own, (mpp, scale.patch_px), digest)
+        save_squares(folder, image, squares, (mpp, full_mpp), digest)
+        return
+    side = _block_side(units, coarse, scale)
+    _check_disk(folder, len(units.block_xy_um) * side**2 * 3 + squares_bytes(squares))
+    origin = units.block_xy_um - side * mpp / 2
     for name, (xy, block, extra) in levels.items():
         half = scale.patch_px[name] * mpp / 2
         corner = (xy - half) / full_mpp
@@ -221,40 +242,3 @@ def _check_disk(folder: Path, wanted: int) -> None:
             "free space or set HDSTBENCH_CACHE to another disk"
         )
         raise DataError(msg)
-
-
-def _write_labels(
-    folder: Path, units: Units, coarse: list[Coarse], pair: tuple[Sample, Sample], digest: Digest
-) -> None:
-    """Write counts, read in one pass over each matrix."""
-    sample, base = pair
-    everything = picks_groups(np.zeros(len(sample.counts), np.int64), 1)
-    own, above = {"unit": units.pick, "slide": everything}, {c.level.name: c.pick for c in coarse}
-    if base is sample:
-        counts = gather(sample.counts, own | above)
-    else:
-        counts = gather(sample.counts, own) | (gather(base.counts, above) if above else {})
-    save_arrays(folder / "unit.npz", _sparse(counts["unit"]), digest)
-    for c in coarse:
-        arrays = {**_sparse(counts[c.level.name]), "target": c.target}
-        save_arrays(folder / f"{c.level.name}.npz", arrays, digest)
-    genes: Genes = sample.counts.genes
-    bulk = counts["slide"].toarray()[0]
-    slide = {"gene_ids": np.array(genes.ids), "symbols": np.array(genes.symbols), "pseudobulk": bulk}
-    save_arrays(folder / "slide.npz", slide, digest)
-
-
-def _write_expected(folder: Path, units: Units, recipe: Recipe, digest: Digest) -> None:
-    assert recipe.truth is not None
-    rows = np.flatnonzero(units.sampled)
-    share, ids = expected_shares(recipe.truth, units.uv_um[rows], recipe.res.unit.side_um)
-    save_arrays(folder / "expected.npz", {"share": share, "gene_ids": np.array(ids), "rows": rows}, digest)
-
-
-def _sparse(counts: CSR) -> Arrays:
-    return {
-        "data": counts.data.astype(np.int32),
-        "indices": counts.indices.astype(np.int32),
-        "indptr": counts.indptr.astype(np.int64),
-        "library": np.asarray(counts.sum(axis=1)).astype(np.int64),
-    }

@@ -31,7 +31,7 @@ def prepared_folder(dataset: Dataset, sample: SampleCard, res: Resolution, *, ev
         DataError: If no file is there and the slide was prepared from several states of them.
     """
     settings = _digest(
-        [ENGINE, FORMAT, asdict(sample), asdict(res), dataset.card.mpp, everything, dataset.made]
+        [ENGINE, FORMAT, asdict(sample), _plain(res), dataset.card.mpp, everything, dataset.made]
     )
     place = cache_root() / "prepared" / dataset.card.name / res.name
     try:
@@ -49,6 +49,11 @@ def prepared_folder(dataset: Dataset, sample: SampleCard, res: Resolution, *, ev
         return ready[0].parent
     state = _digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in files])
     return place / f"{sample.id}-{settings}-{state}"
+
+
+def _plain(res: Resolution) -> dict[str, object]:
+    """A resolution as prepared folders were always named by it; what is empty says nothing."""
+    return {name: value for name, value in asdict(res).items() if name != "patch_px" or value}
 
 
 def _digest(value: object) -> str:

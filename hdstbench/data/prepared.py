@@ -2,6 +2,7 @@
 
     <slide>/manifest.json
     <slide>/pixels/{unit,spot,region}.npz  blocks.npy     places and block images
+    <slide>/pixels/{spot,region}.npy                      their own images where they are tiles of the image
     <slide>/pixels/around.{npz,npy}                       the picture around units, if there is one
     <slide>/labels/{unit,spot,region}.npz  slide.npz      counts, library sizes, strata.npz if any
 
@@ -148,3 +149,12 @@ def load_arrays(path: Path) -> Arrays:
 def load_blocks(folder: Path) -> Pixels:
     """Map the block images of a slide, read-only uint8 [B, side, side, 3]."""
     return np.asarray(np.load(folder / "pixels" / "blocks.npy", mmap_mode="r", allow_pickle=False))
+
+
+@cache
+def load_images(folder: Path, level: str) -> Pixels:
+    """Map the images that a level's patches are cut from: its own, or else those of the blocks."""
+    own = folder / "pixels" / f"{level}.npy"
+    if not own.is_file():
+        return load_blocks(folder)
+    return np.asarray(np.load(own, mmap_mode="r", allow_pickle=False))

@@ -8,7 +8,7 @@ from hdstbench.data import adata, hestbench, spaceranger, st
 from hdstbench.data.card import Dataset, SampleCard
 from hdstbench.data.crop import note_of
 from hdstbench.data.facts import contradiction, size_facts
-from hdstbench.data.levels import BASE_UM, Resolution
+from hdstbench.data.levels import Resolution
 from hdstbench.data.sample import Sample
 from hdstbench.errors import DataError, MissingError
 
@@ -19,8 +19,8 @@ Pair = tuple[Sample, Sample]
 class Reader:
     """How one kind of files is read.
 
-    `inputs` lists the files that a slide is made from; `read` gives the bins of the task and those of
-    8 um, which are the same for native spots.
+    `inputs` lists the files that a slide is made from; `read` gives the bins of the task and those that
+    coarse levels are summed from, which are the same for native spots.
     """
 
     inputs: Callable[[Dataset, SampleCard, Resolution], list[Path]]
@@ -52,7 +52,7 @@ def extra_files(dataset: Dataset, sample: SampleCard) -> list[Path]:
 
 
 def read_pair(dataset: Dataset, sample: SampleCard, res: Resolution) -> Pair:
-    """Read the bins of the task and those of 8 um.
+    """Read the bins of the task and those that coarse levels are summed from.
 
     Raises:
         HdstError: If files are missing or wrong.
@@ -69,7 +69,7 @@ def has_files(dataset: Dataset, sample: SampleCard) -> bool:
 
 def _hd_inputs(dataset: Dataset, sample: SampleCard, res: Resolution) -> list[Path]:
     path = dataset.root / sample.path
-    found = spaceranger.input_files(path, res.bin_um) + spaceranger.input_files(path, BASE_UM)
+    found = spaceranger.input_files(path, res.bin_um) + spaceranger.input_files(path, res.base_um)
     if not sample.image:
         msg = f"the card names no image for {sample.id}; wanted the full-resolution H&E that Space Ranger got"
         raise MissingError(msg)
@@ -80,8 +80,8 @@ def _hd_inputs(dataset: Dataset, sample: SampleCard, res: Resolution) -> list[Pa
 
 def _read_hd(dataset: Dataset, sample: SampleCard, res: Resolution) -> Pair:
     path, image = dataset.root / sample.path, dataset.root / sample.image
-    base = spaceranger.read_spaceranger(path, BASE_UM, image, sample.id, shift_um=sample.shift_um)
-    if res.bin_um == BASE_UM:
+    base = spaceranger.read_spaceranger(path, res.base_um, image, sample.id, shift_um=sample.shift_um)
+    if res.bin_um == res.base_um:
         return base, base
     own = spaceranger.read_spaceranger(path, res.bin_um, image, sample.id, shift_um=sample.shift_um)
     if problem := contradiction(size_facts(base), size_facts(own)):

@@ -35,7 +35,7 @@ def place_squares(xy_um: FloatArray, mpp: float, patch_px: int, size_px: tuple[f
     """
     side = AROUND * patch_px
     width, height = (int(np.ceil(length / SQUARE_PX)) for length in size_px)
-    corner = _corner(xy_um, mpp, side)
+    corner = corner_px(xy_um, mpp, side)
     low, high = corner // SQUARE_PX, (corner + side - 1) // SQUARE_PX
     touched = np.zeros((height, width), bool)
     for step in np.ndindex(*((high - low).max(axis=0, initial=0) + 1)):
@@ -92,7 +92,7 @@ class Surroundings:
     def tiles(self, xy_um: FloatArray, side: int) -> Pixels:
         """Cut the tiles around points, uint8 [B, side^2, S, S, 3]; outside of the image is white."""
         out = np.empty((len(xy_um), side**2, self.patch_px, self.patch_px, RGB), np.uint8)
-        for i, (left, top) in enumerate(_corner(xy_um, self.mpp, side * self.patch_px).tolist()):
+        for i, (left, top) in enumerate(corner_px(xy_um, self.mpp, side * self.patch_px).tolist()):
             area = self._area(left, top, side * self.patch_px)
             out[i] = rearrange(area, "(r h) (c w) k -> (r c) h w k", r=side, c=side)
         return out
@@ -100,7 +100,7 @@ class Surroundings:
     def inside(self, xy_um: FloatArray, side: int) -> BoolArray:
         """Which of these tiles lie wholly in the image, [B, side^2]."""
         step = np.arange(side) * self.patch_px
-        low = _corner(xy_um, self.mpp, side * self.patch_px)[:, :, None] + step
+        low = corner_px(xy_um, self.mpp, side * self.patch_px)[:, :, None] + step
         held = (low >= 0) & (low + self.patch_px <= np.array(self.size_px)[:, None])
         return rearrange(held[:, 1, :, None] & held[:, 0, None, :], "b r c -> b (r c)")
 
@@ -134,6 +134,6 @@ def load_surroundings(folder: Path) -> Surroundings | None:
     )
 
 
-def _corner(xy_um: FloatArray, mpp: float, side: int) -> IntArray:
+def corner_px(xy_um: FloatArray, mpp: float, side: int) -> IntArray:
     """Left and top pixel of squares of `side` pixels around points, int64 [N, 2]."""
     return np.asarray(np.floor(xy_um / mpp - side / 2 + 0.5), np.int64)

@@ -207,12 +207,17 @@ def place_coarse(units: Units, base: Sample, level: Level) -> Coarse:
         block=first,
         parent=parent,
         target=tissue_share(base, squares, level.side_um) >= MIN_TISSUE,
-        pick=_bins_in(base, squares, level.side_um),
+        pick=bins_in(cell_of(array_um(base), level.side_um), squares),
     )
 
 
-def _bins_in(base: Sample, squares: IntArray, side_um: float) -> CSR:
-    cells = cell_of(array_um(base), side_um)
+def bins_in(cells: IntArray, squares: IntArray) -> CSR:
+    """The bins of each square, int64 [M, bins].
+
+    Args:
+        cells: Row and column of the square that holds each bin, [bins, 2].
+        squares: Row and column of the squares that are wanted, [M, 2].
+    """
     both, number = number_cells(np.concatenate([squares, cells]))
     place = np.full(len(both), -1)
     place[number[: len(squares)]] = np.arange(len(squares))

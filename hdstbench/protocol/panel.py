@@ -14,6 +14,8 @@ from hdstbench.protocol.slide import all_counts, symbols_of
 from hdstbench.protocol.target import Target
 
 RULE = "mean250+hvg50"
+RULE_EVERY = "mean250-of-all-slides+hvg50"
+"""The tested slides choose the 250 genes too."""
 TOP_MEAN, TOP_VARIABLE = 250, 50
 
 
@@ -38,10 +40,10 @@ class Panel:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def rule(name: str, listed: Sequence[str]) -> str:
-    """How a task's genes are chosen, as its records say it."""
+def rule(name: str, listed: Sequence[str], *, every: bool = False) -> str:
+    """How a task's genes are chosen, as its records say it; `every` if all slides rank them."""
     if not listed:
-        return RULE
+        return RULE_EVERY if every else RULE
     return f"{name}:{hashlib.sha256(chr(10).join(listed).encode()).hexdigest()[:12]}"
 
 
@@ -76,6 +78,7 @@ def choose_panel(
     listed: Sequence[str] = (),
     *,
     rows: Mapping[Path, IntArray] | None = None,
+    ranked: Sequence[Path] = (),
 ) -> Panel:
     """Choose a fold's genes.
 
@@ -92,6 +95,7 @@ def choose_panel(
             out, and of several ids of one symbol the one with the largest share is meant.
         rows: The units of each training slide that may be looked at, where it is tested too; by
             default all prepared ones and, for the shares, the whole tissue.
+        ranked: Slides whose mean shares choose the 250, where that is not left to the training slides.
 
     Raises:
         DataError: If the slides share no gene, or none of the listed ones.
@@ -102,6 +106,8 @@ def choose_panel(
         msg = f"the slides {', '.join(f.name for f in every)} have no gene id in common"
         raise DataError(msg)
     share, variance = _ranks(train, shared, target, rows)
+    if ranked:
+        share, _ = _ranks(ranked, shared, target, None)
     top: IntArray = np.argsort(-share, kind="stable")[:TOP_MEAN]
     if listed:
         top = _find(listed, shared, every[0], share)
@@ -123,13 +129,14 @@ def _ranks(
     share, variance = np.zeros(len(shared)), np.zeros(len(shared))
     for folder in train:
         ids, counts, library, bulk = all_counts(folder)
+        own = target.of_slide(library)
         if rows is not None:
             counts, library = counts[rows[folder]], library[rows[folder]]
             bulk = np.asarray(counts.sum(axis=0)).ravel()
         place = {name: i for i, name in enumerate(ids)}
         columns = np.array([place[name] for name in shared])
         share += bulk[columns] / max(bulk.sum(), 1) / len(train)
-        variance += _variance(target, counts, library)[columns] / len(train)
+        variance += _variance(own, counts, library)[columns] / len(train)
     return share, variance
 
 

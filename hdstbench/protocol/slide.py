@@ -8,7 +8,7 @@ import numpy as np
 
 from hdstbench.arrays import CSR, BoolArray, FloatArray, IntArray, Pixels
 from hdstbench.data.image import RGB, WHITE
-from hdstbench.data.prepared import load_arrays, load_blocks, load_manifest
+from hdstbench.data.prepared import load_arrays, load_images, load_manifest
 from hdstbench.data.surroundings import AROUND, load_surroundings
 from hdstbench.errors import DataError
 from hdstbench.protocol.labels import Labels
@@ -28,7 +28,8 @@ class Slide:
         id: Name of the slide.
         patient: Whose slide it is.
         genes: Ids of the panel, the G columns of labels and predictions.
-        target: The transform between counts and what is predicted.
+        target: The transform between counts and what is predicted; one that is scaled by the slide's own
+            counts works on no hidden slide.
         patch_px: Side of the patch of each level, finest level ("unit") first.
         mpp: um a pixel of patches.
         unit_um: Side of a unit, or the pitch of native spots.
@@ -103,7 +104,7 @@ class Slide:
         return np.searchsorted(self._rows[level], parent)
 
     def patches(self, level: str, index: IntArray) -> Pixels:
-        """Cut the patches of some units of a level from the block images.
+        """Cut the patches of some units of a level from the stored images.
 
         Args:
             level: One of `levels`.
@@ -112,7 +113,7 @@ class Slide:
         Returns:
             uint8 [B, S, S, 3] with S = patch_px[level]; outside of the image is white.
         """
-        blocks, size = load_blocks(self._folder), self.patch_px[level]
+        blocks, size = load_images(self._folder, level), self.patch_px[level]
         arrays, rows = self._arrays(level), self._rows[level][index]
         out = np.empty((len(rows), size, size, 3), np.uint8)
         for i, (block, (left, top)) in enumerate(
@@ -194,7 +195,7 @@ class Slide:
             id=self.id,
             patient=self.patient,
             genes=self.genes,
-            target=self.target,
+            target=self.target if labels is not None else self.target.hidden(),
             patch_px=self.patch_px,
             mpp=self.mpp,
             unit_um=self.unit_um,
@@ -227,6 +228,7 @@ def open_slide(folder: Path, genes: Sequence[str], target: Target) -> Slide:
     order = sorted(manifest.patch_px, key=lambda level: (level != UNIT, manifest.patch_px[level]))
     count = {level: len(load_arrays(folder / "pixels" / f"{level}.npz")["xy_um"]) for level in order}
     rows = {level: np.arange(count[level]) for level in order}
+    target = target.of_slide(load_arrays(folder / "labels" / "unit.npz")["library"])
     return Slide(
         id=manifest.slide,
         patient=manifest.patient,

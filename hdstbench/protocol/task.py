@@ -14,7 +14,8 @@ from hdstbench.data.prepared import load_manifest
 from hdstbench.errors import DataError
 from hdstbench.protocol.inner import split_inner, split_part
 from hdstbench.protocol.markers import add_markers
-from hdstbench.protocol.panel import Panel, choose_panel
+from hdstbench.protocol.panel import RULE_EVERY, Panel, choose_panel
+from hdstbench.protocol.rules import find_rules
 from hdstbench.protocol.slide import UNIT, Slide, open_slide, sampled
 from hdstbench.protocol.splits import Split
 from hdstbench.protocol.target import Target, find_target
@@ -84,7 +85,7 @@ def open_fold(task: Task, split: Split, number: int, folders: Mapping[str, Path]
     """Open fold `number` of a split on prepared slides.
 
     Args:
-        task: Names target and panel rule.
+        task: Names protocol, target and panel rule.
         split: The split.
         number: Which fold.
         folders: Prepared folder of every slide of the split.
@@ -94,12 +95,14 @@ def open_fold(task: Task, split: Split, number: int, folders: Mapping[str, Path]
     every = [folders[name] for name in split.slides]
     names = [folders[name] for name in sides.train]
     rows = {folders[name]: units for name, units in sides.train.items()} if split.within else None
-    panel = choose_panel(names, every, target, task.listed, rows=rows)
+    ranked = every if task.panel == RULE_EVERY else ()
+    panel = choose_panel(names, every, target, task.listed, rows=rows, ranked=ranked)
     panel = add_markers(panel, task.markers, names, every, rows)
     whole = [
         open_slide(folders[name], panel.genes, target).take(units) for name, units in sides.train.items()
     ]
-    parts = [split_inner(slide) for slide in whole]
+    inner = find_rules(task.protocol).inner
+    parts = [split_inner(slide) if inner else (slide, slide.take(np.arange(0))) for slide in whole]
     sums = [slide.need_labels().target().sum(axis=0, dtype=np.float64) for slide in whole]
     return Fold(
         number=number,

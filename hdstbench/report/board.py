@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from hdstbench.arrays import FloatArray
 from hdstbench.errors import DataError
+from hdstbench.protocol.rules import find_rules
 from hdstbench.records import SlideScores, load_json
 from hdstbench.report.cells import (
     BetterRidge,
@@ -41,6 +43,7 @@ class Plan:
         kinds: Every model that was asked for, and what kind it is.
         folds: Those that were asked for, of `all_folds`.
         cells: Folders of the cells, relative to the plan.
+        protocol: How units, target and panel were made.
     """
 
     stem: str
@@ -55,6 +58,12 @@ class Plan:
     all_folds: int = 0
     kinds: dict[str, str] = field(default_factory=dict)
     panel: str = ""
+    protocol: str = "hd"
+
+    @property
+    def headline(self) -> str:
+        """The metric that rows are sorted by."""
+        return find_rules(self.protocol).headline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +160,7 @@ def load_board(path: Path) -> Board:
     markers = load_markers({name: _folders(path, plan, name) for name in whole})
     return Board(
         plan=plan,
-        rows=tuple(sorted(rows, key=_rank)),
+        rows=tuple(sorted(rows, key=partial(_rank, plan.headline))),
         slides=slides,
         narrow=narrow,
         ridge=known.ridge,
@@ -173,10 +182,13 @@ class _Known:
         return paired(self.samples[model], self.samples[other])
 
 
-def _rank(row: Row) -> tuple[int, float, str]:
+def _rank(headline: str, row: Row) -> tuple[int, float, str]:
     """Models before controls before oracles, the best first; what has failed comes last."""
     order = {"model": 0, "variant": 0, "control": 1, "oracle": 2}
-    return order[row.kind], -row.pcc.value if row.pcc else np.inf, row.model
+    if row.pcc is None:
+        return order[row.kind], np.inf, row.model
+    value = row.pcc.value if headline == "pcc_gene" else row.scores[headline]
+    return order[row.kind], -value, row.model
 
 
 def _row(model: str, cells: Sequence[StoredCell], known: _Known, plan: Plan) -> Row:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +19,7 @@ MARK = "‡"
 FLAGS = {
     "slide-leak": "parts of one slide are in training and in test",
     "patient-leak": "slides of one patient are in training and in test",
+    "panel-sees-test": "the genes were chosen by all slides, the tested ones too, as the paper does",
     "random-weights": "the image encoder started from random weights",
     "named-weights": "it starts from a file that was named (`--weights`) and may have seen the test data",
     "other-options": "options of the model's recipe were changed; which, stands below",
@@ -32,6 +34,11 @@ models as they are; it says nothing about new patients. `over shuffled`: paired 
 `pcc_bin`: correlation over genes within a unit, the MagNet paper's PCC; look at what `mean`, which sees
 no image, gets on it. `constant`: pairs of gene and slide without any variation in the prediction, which
 count as 0."""
+PAPER_NOTE = """\
+Protocol: **magnet-paper**, the MagNet paper's data preparation as far as it is known. Headline:
+**`pcc_bin`**, the paper's PCC, by which rows are sorted. Intervals, ‡ and `over shuffled` exist for
+`pcc_gene` alone, so no difference in `pcc_bin` here is shown to be more than chance; hold each row against
+`mean`, which sees no image. No part of the training slides validates: networks keep their last epoch."""
 KNOWS = {
     "attainable": "each unit's true expected counts, as far as the image can show them, and its depth",
     "slide-mean": "the mean of each gene over the units that are tested on the slide",
@@ -82,7 +89,7 @@ def _rounded(value: object) -> object:
 def render(board: Board) -> str:
     """The score table as markdown."""
     plan = board.plan
-    parts = [f"# {plan.stem}: {plan.title}", _what(plan)]
+    parts = [f"# {plan.stem}: {plan.title}{by_headline(plan)}", _what(plan)]
     if len(plan.folds) < plan.all_folds:
         folds = ", ".join(map(str, plan.folds))
         parts.append(f"**Part of the split only: fold {folds} of {plan.all_folds} folds (counted from 0).**")
@@ -94,9 +101,15 @@ def render(board: Board) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def by_headline(plan: Plan) -> str:
+    """What a title says of the order of rows, where it is not the usual one."""
+    return "" if plan.headline == "pcc_gene" else f", by {plan.headline}"
+
+
 def _what(plan: Plan) -> str:
     genes = f" Genes: the list `{plan.panel}`, as far as the slides have them." if plan.panel else ""
-    return f"Split: **{plan.split_title}**. Recipe: `{plan.recipe}`.{genes}"
+    text = f"Split: **{plan.split_title}**. Recipe: `{plan.recipe}`.{genes}"
+    return text if plan.protocol == "hd" else f"{text}\n\n{PAPER_NOTE}"
 
 
 def _score_table(board: Board) -> str:
@@ -121,7 +134,19 @@ def _score_table(board: Board) -> str:
         name += f" {MARK}" if board.marked(row) else ""
         lines.append((name, *_score_cells(row), row.encoder or "–", ", ".join(row.flags) or "–"))
     note = ridge_note(board)
-    return markdown_table(head, lines) + (f"\n\n{note}" if note else "")
+    table = markdown_table(*headline_first(board.plan, head, lines))
+    return table + (f"\n\n{note}" if note else "")
+
+
+def headline_first(
+    plan: Plan, head: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Put the column of the headline behind the names, if it is not there already."""
+    if plan.headline not in head[2:]:
+        return head, rows
+    at = list(head).index(plan.headline)
+    order = [0, at, *(i for i in range(1, len(head)) if i != at)]
+    return [f"{head[i]} ↑" if i == at else head[i] for i in order], [[row[i] for i in order] for row in rows]
 
 
 def ridge_note(board: Board) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hdstbench.errors import DataError
+from hdstbench.protocol.rules import Name
 from hdstbench.strict import build, read_toml
 from hdstbench.sweep.rows import RowSpec, find_preset
 
@@ -21,9 +22,10 @@ class Options:
     Attributes:
         preset: A sweep file that an installed package brings; this file and the command line come after it.
         rows: Models with other options, under names of their own.
-        split: Empty for the card's first.
+        split: Empty for the protocol's: the card's first, or folds of one slide each.
         folds: Empty for all.
-        panel: A list of genes of the card; empty for the card's, which mostly is none.
+        protocol: How units, target, panel and validation are made.
+        panel: A list of genes of the card; empty for the protocol's, which mostly is none.
         genes: Marker genes, ids or symbols, that are predicted and reported beside the panel.
         recipe: Empty for the card's.
         encoder: Replaces the image encoder of models that have one.
@@ -42,6 +44,7 @@ class Options:
     split: str = ""
     folds: tuple[int, ...] = ()
     seeds: tuple[int, ...] = (0,)
+    protocol: Name = "hd"
     panel: str = ""
     genes: tuple[str, ...] = ()
     recipe: str = ""

@@ -7,7 +7,6 @@ from scipy import stats
 
 from hdstbench.arrays import FloatArray
 from hdstbench.protocol.slide import Slide
-from hdstbench.protocol.target import SCALE
 from hdstbench.protocol.task import Fold, TestSlide
 
 ATTAINABLE, SLIDE_MEAN, DEPTH = "attainable", "slide-mean", "depth"
@@ -75,7 +74,7 @@ def expected_target(view: Slide, share: FloatArray, library: FloatArray) -> Floa
     Summed exactly up to a mean of 30; above, expanded to second order around the mean.
     """
     mean = library[:, None] * share
-    scale = SCALE / np.maximum(library, 1)[:, None]
+    scale = view.target.scale / np.maximum(library, 1)[:, None]
     total = np.log1p(scale * mean) - 0.5 * mean * (scale / (1 + scale * mean)) ** 2
     small = np.flatnonzero((mean < SUMMED).any(axis=0))
     capped = np.minimum(mean[:, small], SUMMED)

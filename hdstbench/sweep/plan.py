@@ -9,11 +9,13 @@ from pathlib import Path
 
 from hdstbench import ENGINE
 from hdstbench.data.card import Dataset, cache_root
+from hdstbench.data.levels import Resolution
 from hdstbench.errors import DataError, MissingError
 from hdstbench.protocol.audit import audit_split
 from hdstbench.protocol.markers import find_markers
 from hdstbench.protocol.panel import read_panel, rule
-from hdstbench.protocol.splits import Split, load_split
+from hdstbench.protocol.rules import Rules, find_rules
+from hdstbench.protocol.splits import Split
 from hdstbench.protocol.task import Task, data_hash
 from hdstbench.records import Record
 from hdstbench.sweep.cell import Cell
@@ -40,16 +42,29 @@ class Job:
     @property
     def stem(self) -> str:
         """Name of the job's tables."""
-        parts = [self.dataset.card.name, self.task.resolution]
-        if self.split.name != next(iter(self.dataset.card.splits)):
+        card, rules = self.dataset.card, self.rules
+        parts = [card.name, self.task.resolution]
+        if self.split.name != rules.usual_split(self.dataset):
             parts.append(self.split.name)
-        if self.panel != self.dataset.card.panel:
+        if self.panel != rules.panel(card, self.resolution):
             parts.append(self.panel)
+        if rules.name != "hd" and not self.preset.startswith(rules.name):
+            parts.append(rules.name)
         if self.task.markers:
             parts.append(_with(self.task.markers))
         if self.preset:
             parts.append(self.preset)
         return "-".join(parts)
+
+    @property
+    def rules(self) -> Rules:
+        """The job's protocol."""
+        return find_rules(self.task.protocol)
+
+    @property
+    def resolution(self) -> Resolution:
+        """What a unit is."""
+        return self.rules.resolution(self.dataset.card, self.task.resolution)
 
     def folds(self, options: Options) -> tuple[int, ...]:
         """The folds that were asked for."""
@@ -69,11 +84,15 @@ def plan_job(dataset: Dataset, resolution: str, options: Options) -> Job:
     """Resolve one data set and resolution.
 
     Raises:
-        DataError: If the audit finds that a split leaks without saying so.
+        DataError: If the audit finds that a split leaks without saying so, or the protocol does not fit.
         MissingError: If the card has no such resolution, split or fold.
     """
-    res = dataset.card.resolution(resolution)
-    split = load_split(dataset, options.split or None)
+    rules = find_rules(options.protocol)
+    res = rules.resolution(dataset.card, resolution)
+    split = rules.split(dataset, options.split)
+    if rules.tiled and options.bins == "all":
+        msg = f"protocol {rules.name} draws a fixed number of units of each slide; leave out --bins all"
+        raise DataError(msg)
     findings = audit_split(split, {s.id: s.patient for s in dataset.card.samples})
     errors = [f.message for f in findings if f.severity == "error"]
     if errors:
@@ -83,19 +102,21 @@ def plan_job(dataset: Dataset, resolution: str, options: Options) -> Job:
     if bad:
         msg = f"no fold {bad[0]} in split {split.name}; it has 0 to {len(split.folds) - 1}"
         raise MissingError(msg)
-    name = options.panel or dataset.card.panel
+    name = options.panel or rules.panel(dataset.card, res)
     listed = read_panel(dataset, name) if name else ()
     task = Task(
         dataset=dataset.card.name,
         resolution=res.name,
         split=split.name,
         split_hash=split.hash,
-        panel=rule(name, listed),
+        panel=rule(name, listed, every=rules.every),
+        target=rules.target,
+        protocol=rules.name,
         listed=listed,
         bins=options.bins,
         markers=options.genes,
     )
-    flags = tuple(dict.fromkeys(f.id for f in findings))
+    flags = (*dict.fromkeys(f.id for f in findings), *rules.flags(name))
     recipe = options.recipe or dataset.card.recipe
     return Job(
         dataset=dataset, split=split, task=task, flags=flags, recipe=recipe, panel=name, preset=options.preset
