@@ -111,7 +111,7 @@ GENE_PCC = replace(
         "no such correlation. Everything else is as in magnet: " + NOTES
     ),
     proven="Nothing of it is in the paper; the loss is checked against scipy.",
-    published="No: it is the suite's own variant.",
+    published="No: it is the suite's own variant, of which nothing was published.",
 )
 
 PUBLISHED_PLUGIN = ModelPlugin(
