@@ -87,7 +87,7 @@ def test_a_second_run_does_no_work_and_writes_the_same_bytes(main_job: tuple[Pat
 
     done = type_command(*MAIN.split(), cwd=work, cache=cache, data=data)
 
-    assert f"all {4 * CELLS_A_FOLD} cells are there already" in done.stdout
+    assert f"all {3 * CELLS_A_FOLD} cells are there already" in done.stdout
     assert {p: p.stat().st_mtime_ns for p in (work / "runs").rglob("record.json")} == stamps
     assert {name: (work / "runs/default" / name).read_bytes() for name in TABLES} == before
 
@@ -192,7 +192,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path) -> N
     done = type_command(*MAIN.split(), "--dry-run", cwd=tmp_path, cache=tmp_path / "cache")
 
     assert done.returncode == 0
-    assert f"demo-16um: {4 * len(MODELS)} cells = {len(MODELS)} models" in done.stdout
+    assert f"demo-16um: {3 * len(MODELS)} cells = {len(MODELS)} models" in done.stdout
     assert "without coords" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -203,7 +203,7 @@ def test_json_events_are_lines_that_can_be_read(main_job: tuple[Path, Path, Path
     done = type_command(*MAIN.split(), "--json", cwd=work, cache=cache, data=data)
 
     events = [json.loads(line) for line in done.stdout.splitlines()]
-    cells = 4 * CELLS_A_FOLD
+    cells = 3 * CELLS_A_FOLD
     assert {"event": "cells", "total": cells, "done": cells, "workers": 1} in events
     assert events[-1]["event"] == "table"
 
@@ -284,7 +284,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     "resolution": ("run -m mean -d demo -r 17um", "no resolution '17um'; it has 2um, 8um, 16um, 55um"),
     "resolutions": ("run -m mean -d demo -r all,8um", "give all, or names"),
     "split": ("run -m mean -d demo -r 16um --split slide", "has no split 'slide'; it has patient"),
-    "fold": ("run -m mean -d demo -r 16um --folds 4", "no fold 4 in split patient; it has 0 to 3"),
+    "fold": ("run -m mean -d demo -r 16um --folds 3", "no fold 3 in split patient; it has 0 to 2"),
     "recipe": ("run -m mean -d demo -r 16um --recipe best", "model mean has no recipe 'best'"),
     "weights": ("run -m magnet -d demo -r 16um --recipe official", "weights of resnet50 are not there; put"),
     "device": ("run -m mean -d demo -r 16um --device cuda", "sees no GPU; use --device cpu"),
