@@ -157,6 +157,16 @@ def test_other_resolutions_run_too(main_job: tuple[Path, Path, Path], tmp_path: 
     assert {p.name for p in (tmp_path / "runs/default").glob("*um.md")} == {"demo-8um.md", "demo-55um.md"}
 
 
+def test_magnet_runs_at_2_um_too(main_job: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    _, cache, data = main_job
+
+    words = "run -m magnet,shuffled-ridge -d demo -r 2um --recipe tiny --folds 0"
+    done = type_command(*words.split(), cwd=tmp_path, cache=cache, data=data)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "magnet" in (tmp_path / "runs/default/demo-2um.md").read_text()
+
+
 @pytest.fixture(scope="module")
 def spots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five sections under the names of the her2st card, all of them made up."""

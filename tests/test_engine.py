@@ -35,7 +35,7 @@ from hdstbench.sweep.score import score_fold
 
 STORED = Path(__file__).parent / "engine.json"
 MODELS = (
-    *("mean", "ridge", "shuffled-ridge", "st-net", "magnet"),
+    *("mean", "ridge", "shuffled-ridge", "st-net", "magnet", "magnet-gene-pcc", "magnet-published"),
     *("his-to-gene", "his2st", "egn", "bleep", "triplex"),
 )
 
