@@ -38,13 +38,12 @@ from hdstbench.sweep.score import score_fold
 
 CARRIES = {"bin": ("TYPE", "MIXED"), "neighbourhood": ("NEIGH", "MIXED"), "region": ("REGION", "MIXED")}
 """Gene classes that follow each level where it is the only one."""
-REMOVED = {"bin": "", "neighbourhood": "magnet-without-spot", "region": "magnet-without-region"}
-"""The row in which MagNet lacks what looks furthest into a level; its own patch cannot be left out."""
-ROWS = ["magnet", "magnet-without-spot", "magnet-without-region", "magnet-without-levels"]
-ROWS += ["magnet-without-gat", "magnet-published"]
+ROWS = ["magnet", "magnet-without-spot", "magnet-without-region", "magnet-without-gat", "magnet-patch-alone"]
+ROWS += ["magnet-published"]
+"""Forms of MagNet; `magnet-patch-alone` has neither graph nor coarser levels."""
 SWEEP = """
 models = [
-  "magnet", "magnet-without-spot", "magnet-without-region", "magnet-without-levels", "magnet-without-gat",
+  "magnet", "magnet-without-spot", "magnet-without-region", "magnet-without-gat", "magnet-patch-alone",
   "magnet-published", "ridge", "ridge-levels", "shuffled-ridge",
 ]
 [[rows]]
@@ -56,9 +55,9 @@ name = "magnet-without-region"
 model = "magnet"
 set = { levels = ["spot"] }
 [[rows]]
-name = "magnet-without-levels"
+name = "magnet-patch-alone"
 model = "magnet"
-set = { levels = [] }
+set = { levels = [], graph_attention = "off" }
 [[rows]]
 name = "magnet-without-gat"
 model = "magnet"
@@ -197,21 +196,17 @@ def _near(slide: Slide, xy: FloatArray, sigma: float) -> sparse.csr_array:
 
 
 def report(studies: list[Study]) -> str:
-    """Two tables."""
+    """Two tables: what the level is worth and how much of that MagNet has; what leaving parts out costs."""
     lines = [
-        "| signal at | oracle | oracle without it | gap | MagNet | without it | gain | share of the gap |",
+        "| signal at | oracle | oracle without it | gap | MagNet | share of the gap | patch alone | gain |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for one in studies:
-        s, left = one.samples, REMOVED[one.signal]
-        gap = paired(s["oracle all"], s[f"oracle without {one.signal}"])
-        cells = [one.signal, *(f"{s[n][0]:.3f}" for n in ("oracle all", f"oracle without {one.signal}"))]
-        cells += [_said(gap), _said(interval(s["magnet"]))]
-        if left:
-            gain = paired(s["magnet"], s[left])
-            cells += [_said(interval(s[left])), _said(gain), f"{gain.value / gap.value:.0%}"]
-        else:
-            cells += ["–"] * 3
+        s = one.samples
+        best, without, patch = s["oracle all"], s[f"oracle without {one.signal}"], s["magnet-patch-alone"]
+        share, gain = interval((s["magnet"] - without) / (best - without)), paired(s["magnet"], patch)
+        cells = [one.signal, f"{best[0]:.3f}", f"{without[0]:.3f}", _said(paired(best, without))]
+        cells += [_said(interval(s["magnet"])), _said(share, 2), f"{patch[0]:.3f}", _said(gain)]
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", "| signal at | " + " | ".join(_rows(studies[0])) + " |"]
     lines.append("|---" * (1 + len(_rows(studies[0]))) + "|")
@@ -220,7 +215,7 @@ def report(studies: list[Study]) -> str:
         for name in _rows(one):
             value = f"{one.samples[name][0]:.3f}"
             if name in ROWS[1:]:
-                value += f" ({_said(paired(one.samples['magnet'], one.samples[name]))})"
+                value += f" (costs {_said(paired(one.samples['magnet'], one.samples[name]))})"
             cells.append(value)
         lines.append(f"| {one.signal} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -230,10 +225,10 @@ def _rows(one: Study) -> list[str]:
     return [name for name in one.samples if not name.startswith(("oracle", "slide-mean", "depth"))]
 
 
-def _said(value: Interval) -> str:
+def _said(value: Interval, digits: int = 3) -> str:
     if value.low is None or value.high is None:
-        return f"{value.value:.3f}"
-    return f"{value.value:.3f}, {value.low:.3f} to {value.high:.3f}"
+        return f"{value.value:.{digits}f}"
+    return f"{value.value:.{digits}f}, {value.low:.{digits}f} to {value.high:.{digits}f}"
 
 
 def main() -> None:

@@ -178,7 +178,11 @@ def test_every_option_changes_the_network(change: dict[str, object]) -> None:
     inputs = _inputs()
     inputs["edges"]["unit"] = torch.tensor([[0, 1, 2, 3, 4, 5, 1], [0, 1, 2, 3, 4, 5, 0]])  # type: ignore[index]
 
-    plain, changed = _network()(**inputs), _network(**change)(**inputs)
+    net, other = _network(), _network(**change)
+    same = {k: v for k, v in net.state_dict().items() if k in other.state_dict()}
+    same = {k: v for k, v in same.items() if v.shape == other.state_dict()[k].shape}
+    other.load_state_dict(same, strict=False)  # so that nothing but the option differs
+    plain, changed = net(**inputs), other(**inputs)
 
     assert plain.keys() == changed.keys()
     for name, out in plain.items():
@@ -250,6 +254,18 @@ def test_edges_of_a_slide_go_both_ways_once() -> None:
     assert len(pairs) == edges.shape[1]
     assert pairs == {(b, a) for a, b in pairs}
     assert np.bincount(edges[1], minlength=25).min() >= 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_edges_of_a_large_slide_follow_the_same_rule(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    grid = np.argwhere(rng.random((14, 17)) < rng.uniform(0.2, 1.0))
+    one_way = edges_within(grid, np.zeros(len(grid), np.int64), 8, loops=False).numpy()
+
+    both_ways = edges_of_slide(grid, 8, loops=False).numpy()
+
+    wanted = set(map(tuple, np.concatenate([one_way, one_way[::-1]], axis=1).T.tolist()))
+    assert set(map(tuple, both_ways.T.tolist())) == wanted
 
 
 @pytest.mark.parametrize("nodes", [0, 1, 2])

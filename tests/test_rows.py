@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,9 @@ def test_bad_rows_are_refused(rows: list[RowSpec], says: str) -> None:
         ({"fusion": "product"}, "'concat' or 'sum'"),
         ({"loss": {"spots": 1.0}}, "did you mean spot"),
         ({"width": 15}, "no multiple"),
+        ({"levels": ["spots"]}, "'spot' or 'region'"),
+        ({"heads": 0}, "heads = 0, wanted at least 1"),
+        ({"neighbours": -1}, "neighbours = -1, wanted at least 0"),
         ({"epochs": "many"}, "wanted int"),
     ],
 )
@@ -116,6 +120,46 @@ def test_a_sweep_file_comes_after_the_preset_and_adds_rows(tmp_path: Path) -> No
     assert row_names(options.models, options.rows) == ["mine", "magnet-without-gat"]
 
 
+def test_a_typed_preset_comes_after_the_sweep_file_and_keeps_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text(
+        'models = ["mean"]\nprotocol = "hd"\nrecipe = "tiny"\n'
+        '[[rows]]\nname = "mine"\nmodel = "magnet"\nset = { fusion = "sum" }\n'
+    )
+
+    options, _ = resolve({"preset": "magnet-table-1"}, str(path))
+
+    assert (options.protocol, options.recipe) == ("magnet-paper", "tiny")
+    assert {"magnet-random", "mine", "st-net"} <= set(options.models)
+
+
+@pytest.mark.parametrize("given", [Options(encoder="resnet18"), Options(weights="uni.safetensors")])
+def test_a_row_keeps_the_encoder_that_it_names(given: Options) -> None:
+    row = RowSpec(name="mine", model="magnet", set={"encoder": "resnet50"})
+
+    with pytest.raises(DataError, match="row mine sets its own encoder, resnet50"):
+        set_models(["mine"], "tiny", replace(given, rows=(row,)))
+
+
+def test_a_row_of_another_model_has_another_key() -> None:
+    rows = [RowSpec(name="mine", model=model, set={"width": 32}) for model in ("magnet", "magnet-gene-pcc")]
+
+    keys = [set_models(["mine"], "tiny", Options(rows=(row,)))[0].key() for row in rows]
+
+    assert keys[0][:2] == ["mine", "magnet"]
+    assert keys[1][:2] == ["mine", "magnet-gene-pcc"]
+
+
+def test_predictions_that_depend_on_batch_mates_are_flagged() -> None:
+    row = RowSpec(name="mine", model="magnet", set={"sampler": "random"})
+
+    mine, plain = set_models(["mine", "magnet"], "tiny", Options(rows=(row,)))
+
+    assert "batch-mates" in mine.flags
+    assert "batch-mates" not in plain.flags
+    assert "batch-mates" in set_models(["magnet-published"], "tiny", Options())[0].flags
+
+
 def test_an_unknown_preset_is_told_with_those_there_are() -> None:
     with pytest.raises(HdstError, match="there are magnet-ablation-blocks"):
         resolve({"preset": "magnet-ablations"}, "")
@@ -154,7 +198,7 @@ def test_the_sweep_file_of_the_docs_works(tmp_path: Path) -> None:
 
 def test_presets_of_the_papers_protocol_hold_a_row_for_every_row_of_its_tables() -> None:
     names: set[str] = set()
-    for preset in ("magnet-paper", "magnet-paper-blocks", "magnet-paper-encoder"):
+    for preset in ("magnet-table-1", "magnet-tables-2-3", "magnet-table-4"):
         options, _ = resolve({"preset": preset}, "")
         assert options.protocol == "magnet-paper"
         names |= set(row_names(options.models, options.rows))

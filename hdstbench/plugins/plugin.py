@@ -107,7 +107,8 @@ class ModelPlugin(Generic[C]):
         context: What a prediction may depend on.
         recipes: Complete frozen configurations by name. A field `encoder` names the image encoder
             and lets `--encoder` replace it; a field `weights` ("pretrained" or "none") says whether
-            it starts from weights; a model without an encoder has it if it takes a checkpoint.
+            it starts from weights; a model without an encoder has it if it takes a checkpoint. A
+            property `flags`, a tuple of words, is shown in the row's flags.
         build: Makes a model from a configuration.
         paper: Where the model is from.
         licence: Licence of the authors' code.

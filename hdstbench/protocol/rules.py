@@ -86,8 +86,8 @@ class Rules:
 
     def flags(self, panel: str) -> tuple[str, ...]:
         """What tables have to say of a panel, empty for one that is chosen."""
-        sees = self.every if not panel else panel.startswith(LISTED)
-        return (SEES_TEST,) if self.tiled and sees else ()
+        sees = panel.startswith(LISTED) if panel else self.every
+        return (SEES_TEST,) if sees else ()
 
 
 RULES: dict[str, Rules] = {

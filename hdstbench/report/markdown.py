@@ -22,6 +22,7 @@ FLAGS = {
     "panel-sees-test": "the genes were chosen by all slides, the tested ones too, as the paper does",
     "random-weights": "the image encoder started from random weights",
     "named-weights": "it starts from a file that was named (`--weights`) and may have seen the test data",
+    "batch-mates": "a prediction depends on the other units of its batch, which are drawn at random",
     "other-options": "options of the model's recipe were changed; which, stands below",
     "other-encoder": "the model's own image encoder was replaced (`--encoder`)",
 }
@@ -38,7 +39,8 @@ PAPER_NOTE = """\
 Protocol: **magnet-paper**, the MagNet paper's data preparation as far as it is known. Headline:
 **`pcc_bin`**, the paper's PCC, by which rows are sorted. Intervals, ‡ and `over shuffled` exist for
 `pcc_gene` alone, so no difference in `pcc_bin` here is shown to be more than chance; hold each row against
-`mean`, which sees no image. No part of the training slides validates: networks keep their last epoch."""
+`mean`, which sees no image. Units lie alone here: a model that looks at its sampling block sees itself.
+No part of the training slides validates: networks keep their last epoch."""
 KNOWS = {
     "attainable": "each unit's true expected counts, as far as the image can show them, and its depth",
     "slide-mean": "the mean of each gene over the units that are tested on the slide",

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hdstbench.data.card import load_dataset
+from hdstbench.errors import DataError
 from hdstbench.protocol.rules import PAPER, slide_folds
 from hdstbench.report.board import Plan, load_plan
 from hdstbench.report.candidates import Candidate, Listing
@@ -26,7 +27,7 @@ MODELS: Mapping[str, str] = {
     "TRIPLEX": "triplex",
     "MagNet": "magnet-random",
 }
-"""Row of each of the paper's models in the preset `magnet-paper`."""
+"""Row of each of the paper's models in the preset `magnet-table-1`."""
 VARIANTS: Mapping[str, str] = {
     "w/o GAT & multi-resolution": "magnet-random-without-both",
     "w/o GAT": "magnet-random-without-gat",
@@ -34,7 +35,9 @@ VARIANTS: Mapping[str, str] = {
     "w/o consistency loss": "magnet-random-without-consistency",
     "UNI encoder": "magnet-random-uni",
 }
-"""Row of each variant of MagNet in the presets `magnet-paper-blocks` and `magnet-paper-encoder`."""
+"""Row of each variant of MagNet in the presets `magnet-tables-2-3` and `magnet-table-4`."""
+SHRUNK = ("quick", "tiny")
+"""Recipes that may shrink networks; their scores are no attempt at a published number."""
 FIELDS: Mapping[Metric, str] = {"mse": "mse", "mae": "mae", "pcc": "pcc_bin"}
 """The suite's names of the paper's metrics."""
 
@@ -105,7 +108,7 @@ def _ours(row: Reported, found: Found) -> Measured | None:
 
 def _measured(plans: Sequence[Path]) -> Found:
     """Models whose every cell is whole, in runs of the protocol on the paper's public slides."""
-    found = {}
+    found: dict[tuple[str, str], Measured] = {}
     for path in plans:
         plan = load_plan(path)
         if plan.protocol != PAPER or plan.simulated or len(plan.folds) < plan.all_folds:
@@ -113,9 +116,24 @@ def _measured(plans: Sequence[Path]) -> Found:
         cells = [load_cell(path.parent / name) for name in plan.cells if (path.parent / name).is_dir()]
         for model, own in by_model(cells).items():
             task = own[0].record.task
-            if task["dataset"] == PAPER_DATA and _is_whole(plan, model, own):
-                found[task["resolution"], model] = _scores(plan, own)
+            if not (_is_papers(plan, own) and _is_whole(plan, model, own)):
+                continue
+            key = (task["resolution"], model)
+            if key in found and plan.recipe != found[key].recipe:
+                both = f"{plan.recipe} and {found[key].recipe}"
+                msg = f"{path}: {model} at {key[0]} was run by recipes {both}; keep one"
+                raise DataError(msg)
+            found[key] = _scores(plan, own)
     return found
+
+
+def _is_papers(plan: Plan, cells: Sequence[StoredCell]) -> bool:
+    """Whether cells are an attempt at the paper's numbers: its slides, genes and split, no shrunk network."""
+    task = cells[0].record.task
+    usual = slide_folds(load_dataset(PAPER_DATA)).name if task["dataset"] == PAPER_DATA else ""
+    plain = plan.recipe not in SHRUNK and not task.get("markers")
+    replaced = any("other-encoder" in cell.record.flags for cell in cells)
+    return bool(usual) and task["split"] == usual and plan.panel.startswith(PAPER) and plain and not replaced
 
 
 def _is_whole(plan: Plan, model: str, cells: Sequence[StoredCell]) -> bool:

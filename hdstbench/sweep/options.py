@@ -1,4 +1,4 @@
-"""What a run was asked for: defaults < card < preset < sweep file < command line."""
+"""What a run was asked for: defaults < card < sweep file < command line."""
 
 import os
 from collections.abc import Mapping
@@ -20,7 +20,8 @@ class Options:
     """Options of `hdstbench run`; the field names are the keys of a sweep file.
 
     Attributes:
-        preset: A sweep file that an installed package brings; this file and the command line come after it.
+        preset: A sweep file that an installed package brings. What names it comes after it: a sweep file's
+            keys change it; one that is typed comes after the sweep file, whose rows it keeps.
         rows: Models with other options, under names of their own.
         split: Empty for the protocol's: the card's first, or folds of one slide each.
         folds: Empty for all.
@@ -60,7 +61,7 @@ class Options:
 
 
 def resolve(given: Mapping[str, Any], sweep_file: str = "") -> tuple[Options, str]:
-    """Merge the command line over the sweep file over the preset over the defaults.
+    """Merge the command line over the sweep file over the defaults.
 
     Args:
         given: What the command line names, and nothing else.
@@ -77,9 +78,10 @@ def resolve(given: Mapping[str, Any], sweep_file: str = "") -> tuple[Options, st
     used = bool(sweep_file) or path.is_file()
     table = read_toml(path) if used else {}
     options = build(Options, table, str(path))
-    preset = given.get("preset", options.preset)
+    typed = str(given.get("preset", ""))
+    preset = typed or options.preset
     if preset:
-        options = _over_preset(preset, table, str(path))
+        options = _with_preset(preset, table, str(path), over=bool(typed))
     options = replace(options, **given)
     lists: dict[str, Any] = {name: _once(getattr(options, name)) for name in LISTS}
     options = replace(options, **lists)
@@ -93,16 +95,20 @@ def resolve(given: Mapping[str, Any], sweep_file: str = "") -> tuple[Options, st
     return options, " and ".join(names)
 
 
-def _over_preset(name: str, table: Mapping[str, Any], where: str) -> Options:
-    """A sweep file over a preset: its keys count, its rows are added."""
+def _with_preset(name: str, table: Mapping[str, Any], where: str, *, over: bool) -> Options:
+    """A preset below the sweep file that names it, or, typed, over it; rows of both are kept."""
     place = find_preset(name)
     base = read_toml(place)
     if "preset" in base:
         msg = f"{place}: a preset cannot rest on another"
         raise DataError(msg)
     build(Options, base, str(place))
-    rows = [*base.get("rows", []), *table.get("rows", [])]
-    return build(Options, {**base, **table, "rows": rows}, where if table else str(place))
+    added = table.get("rows", [])
+    rows = [*base.get("rows", []), *added]
+    merged = {**table, **base, "preset": name} if over else {**base, **table}
+    if added and "models" in base and (over or "models" not in table):
+        merged["models"] = [*base["models"], *(row["name"] for row in added)]
+    return build(Options, {**merged, "rows": rows}, f"{place} and {where}" if table else str(place))
 
 
 def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -48,7 +48,7 @@ class Job:
             parts.append(self.split.name)
         if self.panel != rules.panel(card, self.resolution):
             parts.append(self.panel)
-        if rules.name != "hd" and not self.preset.startswith(rules.name):
+        if rules.name != "hd":
             parts.append(rules.name)
         if self.task.markers:
             parts.append(_with(self.task.markers))
@@ -118,6 +118,9 @@ def plan_job(dataset: Dataset, resolution: str, options: Options) -> Job:
     )
     flags = (*dict.fromkeys(f.id for f in findings), *rules.flags(name))
     recipe = options.recipe or dataset.card.recipe
+    if recipe == "tuned" and not rules.inner:
+        msg = f"recipe tuned chooses rates by validation, which protocol {rules.name} lacks; take official"
+        raise DataError(msg)
     return Job(
         dataset=dataset, split=split, task=task, flags=flags, recipe=recipe, panel=name, preset=options.preset
     )

@@ -58,7 +58,7 @@ class Setting:
         """What of it changes predictions."""
         values = {} if self.config is None else dataclasses.asdict(self.config)
         files = [self.weights.sha256, self.encoder_weights.sha256]
-        return [self.name, self.origin, self.source, self.recipe, values, *files]
+        return [self.name, self.model, self.origin, self.source, self.recipe, values, *files]
 
 
 def set_oracles(recipe: str, *, simulated: bool) -> list[Setting]:
@@ -129,6 +129,7 @@ def _set(plugin: AnyPlugin, row: RowSpec, recipe: str, options: Options) -> Sett
         config = replaced(config, row.set, f"row {row.name}")
         flags.append("other-options")
     encoder = getattr(config, "encoder", "")
+    _check_encoder(row, options)
     if encoder and options.encoder:
         config, encoder = dataclasses.replace(config, encoder=options.encoder), options.encoder
         flags.append("other-encoder")
@@ -139,6 +140,7 @@ def _set(plugin: AnyPlugin, row: RowSpec, recipe: str, options: Options) -> Sett
             own = _own_weights(encoder)
         if weights is NONE and encoder:
             flags.append("random-weights")
+    flags += getattr(config, "flags", ())
     return Setting(
         name=row.name,
         model=plugin.name,
@@ -153,6 +155,22 @@ def _set(plugin: AnyPlugin, row: RowSpec, recipe: str, options: Options) -> Sett
         flags=tuple(flags),
         scope=plugin.scope,
     )
+
+
+def _check_encoder(row: RowSpec, options: Options) -> None:
+    """A row that names its own encoder does not get another, nor another one's weights.
+
+    Raises:
+        DataError: If it would.
+    """
+    a_file = options.weights not in ("", "pretrained", "none")
+    if "encoder" in row.set and (options.encoder or a_file):
+        given = f"--encoder {options.encoder}" if options.encoder else f"--weights {options.weights}"
+        msg = (
+            f"row {row.name} sets its own encoder, {row.set['encoder']}, which {given} would replace; leave "
+            "that out, or set encoder and weights in the row"
+        )
+        raise DataError(msg)
 
 
 def _own_weights(encoder: str) -> Weights:

@@ -82,7 +82,7 @@ class MagNetConfig(Training):
     checkpoint: bool = False
     input_px: int = 0
     turns: Literal["batch", "patch"] = "batch"
-    levels: tuple[str, ...] = ("spot", "region")
+    levels: tuple[Literal["spot", "region"], ...] = ("spot", "region")
     width: int = 1024
     heads: int = 8
     keys: Literal["grid", "single"] = "grid"
@@ -118,14 +118,24 @@ class MagNetConfig(Training):
         """Refuse what makes no network.
 
         Raises:
-            ValueError: If tokens of several nodes are to be mixed with those of other levels.
+            ValueError: If a number is too small, or options exclude each other.
         """
+        least = {"width": 1, "heads": 1, "key_grid": 1, "neighbours": 0, "graph_depth": 1, "batch_size": 1}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                msg = f"{name} = {getattr(self, name)}, wanted at least {low}"
+                raise ValueError(msg)
         if self.tokens == "mixed" and self.cross_level_tokens:
             msg = 'tokens = "mixed" reshapes the rounds of all nodes: set cross_level_tokens = false'
             raise ValueError(msg)
         if self.width % self.heads:
             msg = f"width {self.width} is no multiple of {self.heads} heads"
             raise ValueError(msg)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What a table has to say of it."""
+        return ("batch-mates",) if self.sampler == "random" else ()
 
     @property
     def token_count(self) -> int:

@@ -41,10 +41,16 @@ class FrozenLevels:
         if level == UNIT:
             return found
         keys = found[:, None] if single else found
-        return keys if c.basis == "trained" else keys @ self._basis(slide, level, keys.shape[-1], context)
+        if c.basis == "trained":
+            return keys
+        basis, shift = self._basis(slide, level, keys.shape[-1], context)
+        return keys @ basis + shift
 
-    def _basis(self, slide: Slide, level: str, width: int, context: RunContext) -> FloatArray:
-        """The released script's projection, which nobody trains and every slide draws anew, [E, D]."""
+    def _basis(
+        self, slide: Slide, level: str, width: int, context: RunContext
+    ) -> tuple[FloatArray, FloatArray]:
+        """The released script's layer, which nobody trains and every slide draws anew, [E, D] and [D]."""
         bound = width**-0.5
         rng = stream("magnet-basis", context.seed, slide.id, level)
-        return rng.uniform(-bound, bound, (width, self.config.width)).astype(np.float32)
+        basis = rng.uniform(-bound, bound, (width, self.config.width))
+        return basis.astype(np.float32), rng.uniform(-bound, bound, self.config.width).astype(np.float32)

@@ -74,6 +74,7 @@ class MagNet(TorchModel):
         self.config = config
         self.coarse: tuple[str, ...] = ()
         self.frozen = FrozenLevels(config)
+        self.graphs: dict[tuple[str, str, bytes], Tensor] = {}
 
     @override
     def build(self, genes: int) -> nn.Module:
@@ -82,7 +83,7 @@ class MagNet(TorchModel):
         encoder = make_encoder(c.encoder, context.weights, checkpoint=c.checkpoint and c.train_encoder)
         if c.train_encoder and not c.pretrained_unit:
             torch.manual_seed(seed_of("magnet-encoder", context.seed))
-            encoder = _from_scratch(c.encoder)
+            encoder = _from_scratch(c.encoder, checkpoint=c.checkpoint)
         torch.manual_seed(seed_of("magnet", context.seed))
         body = MagNetwork(self.coarse, genes, c)
         return MagNetModule(encoder if c.train_encoder else None, encoder.width, body, c)
@@ -185,9 +186,10 @@ class MagNet(TorchModel):
 
     def _whole(self, slide: Slide, level: str, frozen: FloatArray) -> dict[str, Tensor]:
         """All spots or regions of the slide."""
-        c = self.config
-        edges = edges_of_slide(slide.grid_of(level), c.neighbours, loops=c.self_loops)
-        return self._coarse(level, frozen, np.arange(len(frozen)), edges)
+        c, key = self.config, (slide.key, level, slide.rows(level).tobytes())
+        if key not in self.graphs:
+            self.graphs[key] = edges_of_slide(slide.grid_of(level), c.neighbours, loops=c.self_loops)
+        return self._coarse(level, frozen, np.arange(len(frozen)), self.graphs[key])
 
     def _coarse(self, level: str, keys: FloatArray, rows: IntArray, edges: Tensor) -> dict[str, Tensor]:
         return {
@@ -197,9 +199,9 @@ class MagNet(TorchModel):
         }
 
 
-def _from_scratch(name: str) -> Encoder:
+def _from_scratch(name: str, *, checkpoint: bool) -> Encoder:
     """A random encoder, every normalisation at one: the released class starts no branch at zero."""
-    encoder = make_encoder(name, None)
+    encoder = make_encoder(name, None, checkpoint=checkpoint)
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
