@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from helpers import type_command
 
-from hdstbench.data.card import Dataset
+from hdstbench.data.card import Dataset, load_dataset
 from hdstbench.data.prepare import prepare_slide
+from hdstbench.protocol.rules import slide_folds
 from hdstbench.protocol.slide import all_counts
 from hdstbench.report import reproduction
 from hdstbench.report.candidates import TARGETS, Candidate, Listing, Source, list_candidates
@@ -230,9 +231,11 @@ def test_the_committed_page_is_what_the_command_writes(tmp_path: Path, own_cache
 def test_what_the_page_says_of_targets_is_so() -> None:
     """On the simulated listings: whose error of a constant falls and whose grows; and the reported ones."""
     error: dict[str, list[float]] = {}
+    demo = load_dataset("demo")
     for res in ("8um", "16um", "55um"):
         listing = load_listing(ROOT / "leaderboards" / "records" / f"demo-{res}-magnet-paper-targets.json")
         assert listing.simulated
+        assert (listing.title, listing.folds) == (demo.card.title, len(slide_folds(demo).folds))
         for row in listing.rows:
             if row.panel == "top 250 of all slides":
                 error.setdefault(row.target, []).append(row.scores["mse"].mean)
