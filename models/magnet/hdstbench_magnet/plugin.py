@@ -33,7 +33,7 @@ def _recipes(official: MagNetConfig) -> dict[str, MagNetConfig]:
         depth=1,
         epochs=4,
         batch_size=64,
-        epoch_units=6_000,
+        epoch_units=12_000,
         validation_units=3_000,
         optimiser="adamw",
         learning_rate=1e-3,
