@@ -43,7 +43,7 @@ def run(cohort_folder: Path, own_cache: Path, tmp_path_factory: pytest.TempPathF
     assert "simulated-16um-magnet-paper: Simulated cohort (generator 1, seed 0), by pcc_bin" in text
     assert "pcc_bin ↑" in text
     assert text.count("targets: runs/default/simulated-55um-magnet-paper-targets.md") == 2
-    assert "all 16 cells are there already" in text
+    assert "all 12 cells are there already" in text
     return folder / "runs" / "default"
 
 
@@ -268,7 +268,7 @@ def test_records_of_the_papers_slides_fill_the_measured_columns(
         if path.name == "record.json":
             content["task"]["dataset"] = "crc"
         else:
-            content["simulated"] = False
+            content |= {"simulated": False, "recipe": "official", "panel": "magnet-paper-16um-55um"}
         path.write_text(json.dumps(content))
     monkeypatch.setattr(reproduction, "MODELS", {**reproduction.MODELS, "EGN": "ridge"})
     plans = sorted(tmp_path.glob("*.plan.json"))
@@ -277,14 +277,18 @@ def test_records_of_the_papers_slides_fill_the_measured_columns(
     text = render_page(plans, [])
     lines = [line for line in text.splitlines() if line.startswith("| EGN | CRC |")]
     before = render_page(sorted(run.glob("*.plan.json")), [])
+    for path in plans:
+        path.write_text(path.read_text().replace('"official"', '"quick"'))
+    shrunk = render_page(plans, [])
 
     assert "0.778 ± 0.229 | 0.651 ± 0.105 | 0.674 ± 0.071 |" in lines[2]
     assert f"| {score['mse']:.3f} ± " in lines[2]
     assert f"| {score['pcc_bin']:.3f} ± " in lines[2]
-    assert lines[2].endswith("| `simulated-55um-magnet-paper`, `ridge`, recipe `quick`, 3 slides |")
+    assert lines[2].endswith("| `simulated-55um-magnet-paper`, `ridge`, recipe `official`, 3 slides |")
     assert lines[0].endswith("|  |  |  | not measured |")
     assert "Measured so far: 1 of the rows." in text
     assert "Measured so far: none of the rows." in before  # simulated runs fill nothing
+    assert "Measured so far: none of the rows." in shrunk  # nor does a recipe that shrinks networks
 
 
 def test_the_listing_goes_with_the_tables(run: Path, tmp_path: Path, own_cache: Path) -> None:
