@@ -39,12 +39,11 @@ from hdstbench.sweep.score import score_fold
 CARRIES = {"bin": ("TYPE", "MIXED"), "neighbourhood": ("NEIGH", "MIXED"), "region": ("REGION", "MIXED")}
 """Gene classes that follow each level where it is the only one."""
 ROWS = ["magnet", "magnet-without-spot", "magnet-without-region", "magnet-without-gat", "magnet-patch-alone"]
-ROWS += ["magnet-published"]
 """Forms of MagNet; `magnet-patch-alone` has neither graph nor coarser levels."""
 SWEEP = """
 models = [
   "magnet", "magnet-without-spot", "magnet-without-region", "magnet-without-gat", "magnet-patch-alone",
-  "magnet-published", "ridge", "ridge-levels", "shuffled-ridge",
+  "ridge", "ridge-levels", "shuffled-ridge",
 ]
 [[rows]]
 name = "magnet-without-spot"

@@ -65,6 +65,7 @@ class MagNetConfig(Training):
         tokens: The transformer sees the rounds of one node ("node"), or, by the released code's
             reshape in place of a transposition, of several ("mixed").
         cross_level_tokens: Whether spot and region nodes enter the unit's transformer, as in the figure.
+        place_sd: Standard deviation of the transformer's places before training; of the released code 1.
         depth: Transformer layers.
         share_head: One head for all levels, as in the released code, or one each.
         start_at_mean: Heads start at zero weights and the training mean.
@@ -98,6 +99,7 @@ class MagNetConfig(Training):
     round_zero: bool = True
     tokens: Literal["node", "mixed"] = "node"
     cross_level_tokens: bool = False
+    place_sd: float = 0.02
     depth: int = 3
     share_head: bool = False
     start_at_mean: bool = True

@@ -94,7 +94,7 @@ class TokenMixer(nn.Module):
     def __init__(self, config: MagNetConfig, extra: int) -> None:
         super().__init__()
         self.mixed = config.tokens == "mixed"
-        self.place = nn.Parameter(torch.randn(config.token_count + extra, config.width))
+        self.place = nn.Parameter(config.place_sd * torch.randn(config.token_count + extra, config.width))
         width, heads = config.width, config.heads
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, config.dropout, batch_first=True)
         self.layers = nn.TransformerEncoder(layer, config.depth, enable_nested_tensor=False)

@@ -24,6 +24,7 @@ PUBLISHED = MagNetConfig(
     rounds="parallel",
     round_zero=False,
     tokens="mixed",
+    place_sd=1.0,
     share_head=True,
     start_at_mean=False,
     loss=CODE_WEIGHTS,

@@ -65,19 +65,19 @@ def _recipes(official: MagNetConfig) -> dict[str, MagNetConfig]:
 
 
 NOTES = (
-    "The network that the paper describes; the released code cannot run and mixes up graph nodes "
-    "(magnet-published). Keys of cross-attention are 4 x 4 pooled feature maps, since attention over one "
-    "key is void; the graph joins the 8 nearest units of the sampling block, not of a random batch, with "
-    "self-loops; spot and region parents follow from coordinates, not from labels; a head a level; "
-    "consistency compares predictions of the levels. A level that a task lacks is left out; at 8 and "
-    "16 um a block is one region, whose graph then is its own loop; native spots are blocks of their own. "
-    "Where the paper is silent: rounds of graph attention follow one another, with their input as a further "
-    "token, ELU between them; the transformer over the rounds is the released one (shared by the levels, "
-    "normalised last, ReLU, hidden width 4 D); features are normalised and projected by a trained layer a "
-    "level; heads start at zero weight and the training mean; one of the square's symmetries a batch; early "
-    "stopping on inner validation. Every such point is an option of the configuration. "
-    "quick: width 128, one transformer layer, and the unit encoder is frozen too (EfficientNet-Lite0, "
-    "ImageNet)."
+    "The network that the paper describes; the released code cannot run and mixes up graph nodes (magnet- "
+    "published). Keys of cross-attention are 4 x 4 pooled feature maps, since attention over one key is "
+    "void; the graph joins the 8 nearest units of the sampling block, not of a random batch, with self- "
+    "loops; spot and region parents follow from coordinates, not from labels; a head a level; consistency "
+    "compares predictions of the levels. A level that a task lacks is left out; at 8 and 16 um a block is "
+    "one region, whose graph then is its own loop; native spots are blocks of their own. Where the paper "
+    "is silent: rounds of graph attention follow one another, with their input as a further token, ELU "
+    "between them; the transformer over the rounds is the released one (shared by the levels, normalised "
+    "last, ReLU, hidden width 4 D), its places drawn with sd 0.02; features are normalised and projected "
+    "by a trained layer a level; heads start at zero weight and the training mean; one of the square's "
+    "symmetries a batch; early stopping on inner validation. Every such point is an option of the "
+    "configuration. quick: width 128, one transformer layer, and the unit encoder is frozen too "
+    "(EfficientNet-Lite0, ImageNet)."
 )
 
 PLUGIN = ModelPlugin(
