@@ -139,6 +139,7 @@ PUBLISHED_PLUGIN = ModelPlugin(
         "Outputs, every stage, all gradients, the loss and the graphs equal those of the authors' modules at "
         "small size for the same state dict. Checkpoints load by name, none missing or extra."
     ),
+    cost=Cost(parameters=81_490_234, gflop=2.42, memory_mb=5_762, batch=256),
     exceptions={
         "parts": "its graph joins units drawn at random, so that a prediction depends on its batch mates",
         "order": "as for parts: the order of units is the order of the graph's nodes, which it mixes up",
