@@ -26,7 +26,8 @@ from hdstbench.data.card import Dataset, load_dataset
 from hdstbench.protocol.slide import Slide, symbols_of
 from hdstbench.protocol.task import Fold, open_fold
 from hdstbench.records import GeneSums
-from hdstbench.report.cells import load_cell
+from hdstbench.report.board import load_plan
+from hdstbench.report.cells import by_model, load_cell
 from hdstbench.simulate.cells import TYPES, Tissue
 from hdstbench.simulate.cohort import Cohort, _plans, simulate
 from hdstbench.simulate.expression import _macro, _neighbourhood
@@ -129,11 +130,13 @@ def _samples(one: Study, parts: list[tuple[Fold, Mapping[str, GeneSums]]]) -> Fl
 
 
 def _of_runs(one: Study, runs: Path) -> Samples:
+    """Samples of every row whose cells, those of the last run, are all whole."""
+    plan = load_plan(runs / "simulated-16um.plan.json")
     out: Samples = {}
-    for row in sorted((runs / "simulated" / "16um").iterdir()):
-        cells = {cell.record.fold: cell for cell in map(load_cell, sorted(row.glob("fold*")))}
-        if cells and all(cell.record.status == "ok" for cell in cells.values()):
-            out[row.name] = _samples(one, [(fold, cells[fold.number].moments) for fold in one.folds])
+    for row, members in by_model([load_cell(runs / name) for name in plan.cells]).items():
+        cells = {cell.record.fold: cell for cell in members if cell.record.status == "ok"}
+        if len(cells) == len(one.folds):
+            out[row] = _samples(one, [(fold, cells[fold.number].moments) for fold in one.folds])
     return out
 
 
