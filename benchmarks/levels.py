@@ -41,6 +41,8 @@ CARRIES = {"bin": ("TYPE", "MIXED"), "neighbourhood": ("NEIGH", "MIXED"), "regio
 """Gene classes that follow each level where it is the only one."""
 ROWS = ["magnet", "magnet-without-spot", "magnet-without-region", "magnet-without-gat", "magnet-patch-alone"]
 """Forms of MagNet; `magnet-patch-alone` has neither graph nor coarser levels."""
+LEFT_OUT = {"bin": "", "neighbourhood": "magnet-patch-alone", "region": "magnet-without-region"}
+"""The row without what looks at a level and not at a finer one; a unit's own patch cannot be left out."""
 SWEEP = """
 models = [
   "magnet", "magnet-without-spot", "magnet-without-region", "magnet-without-gat", "magnet-patch-alone",
@@ -200,15 +202,20 @@ def _near(slide: Slide, xy: FloatArray, sigma: float) -> sparse.csr_array:
 def report(studies: list[Study]) -> str:
     """Two tables: what the level is worth and how much of that MagNet has; what leaving parts out costs."""
     lines = [
-        "| signal at | oracle | oracle without it | gap | MagNet | share of the gap | patch alone | gain |",
+        "| signal at | oracle | oracle without it | gap "
+        "| MagNet | MagNet without | gain | share of the gap |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for one in studies:
-        s = one.samples
-        best, without, patch = s["oracle all"], s[f"oracle without {one.signal}"], s["magnet-patch-alone"]
-        share, gain = interval((s["magnet"] - without) / (best - without)), paired(s["magnet"], patch)
-        cells = [one.signal, f"{best[0]:.3f}", f"{without[0]:.3f}", _said(paired(best, without))]
-        cells += [_said(interval(s["magnet"])), _said(share, 2), f"{patch[0]:.3f}", _said(gain)]
+        s, left = one.samples, LEFT_OUT[one.signal]
+        gap = paired(s["oracle all"], s[f"oracle without {one.signal}"])
+        cells = [one.signal, *(f"{s[n][0]:.3f}" for n in ("oracle all", f"oracle without {one.signal}"))]
+        cells += [_said(gap), _said(interval(s["magnet"]))]
+        if left:
+            gain = paired(s["magnet"], s[left])
+            cells += [f"{s[left][0]:.3f} (`{left}`)", _said(gain), f"{gain.value / gap.value:.0%}"]
+        else:
+            cells += ["–"] * 3
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", "| signal at | " + " | ".join(_rows(studies[0])) + " |"]
     lines.append("|---" * (1 + len(_rows(studies[0]))) + "|")
