@@ -78,7 +78,8 @@ def load_markers(cells: Mapping[str, Sequence[Path]]) -> tuple[Marker, ...]:
 
 
 def _has(folder: Path) -> bool:
-    return COLUMN in pq.read_schema(folder / PER_GENE).names
+    path = folder / PER_GENE  # a table needs records and moments alone, but for its markers
+    return path.is_file() and COLUMN in pq.read_schema(path).names
 
 
 def _read(folder: Path, model: str) -> pd.DataFrame:
