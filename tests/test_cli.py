@@ -68,8 +68,11 @@ def test_trained_models_are_above_chance_and_below_what_is_attainable(
     for name in MODELS:
         if name in ("mean", "shuffled-ridge"):
             continue
-        assert rows[name]["over_shuffled"]["value"] > 0, name
         assert rows[name]["pcc"]["value"] < ceiling
+        if name == "magnet-published":  # it predicts a unit from others: nothing of places can be learnt
+            assert abs(rows[name]["pcc"]["value"]) < 0.05
+        else:
+            assert rows[name]["over_shuffled"]["value"] > 0, name
     assert rows["mean"]["pcc"]["value"] == 0
     assert rows["mean"]["scores"]["mse_skill"] == pytest.approx(0, abs=0.02)
 
