@@ -160,16 +160,6 @@ def test_other_resolutions_run_too(main_job: tuple[Path, Path, Path], tmp_path: 
     assert {p.name for p in (tmp_path / "runs/default").glob("*um.md")} == {"demo-8um.md", "demo-55um.md"}
 
 
-def test_magnet_runs_at_2_um_too(main_job: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    _, cache, data = main_job
-
-    words = "run -m magnet,shuffled-ridge -d demo -r 2um --recipe tiny --folds 0"
-    done = type_command(*words.split(), cwd=tmp_path, cache=cache, data=data)
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "magnet" in (tmp_path / "runs/default/demo-2um.md").read_text()
-
-
 @pytest.fixture(scope="module")
 def spots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five sections under the names of the her2st card, all of them made up."""
@@ -396,17 +386,3 @@ def test_v_shows_where_an_error_came_from(tmp_path: Path) -> None:
 
     assert "Traceback" in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: no data set 'dema'")
-
-
-def test_a_sweep_file_in_the_folder_is_used_and_named(
-    cohort_folder: Path, tmp_path: Path, own_cache: Path
-) -> None:
-    (tmp_path / "hdstbench.toml").write_text(
-        'models = ["mean"]\nrecipe = "tiny"\nres = ["16um"]\nfolds = [0]\n'
-    )
-
-    done = type_command("run", "-d", "demo", cwd=tmp_path, cache=own_cache, data=cohort_folder.parent)
-
-    assert done.returncode == 0, done.stderr
-    assert "options from hdstbench.toml" in done.stdout
-    assert "Recipe: `tiny`" in (tmp_path / "runs/default/demo-16um.md").read_text()

@@ -275,3 +275,17 @@ def test_few_nodes_are_connected_as_far_as_there_are_some(nodes: int) -> None:
     edges = edges_within(grid, np.zeros(nodes, np.int64), 8, loops=False)
 
     assert edges.shape == (2, nodes * (nodes - 1))
+
+
+def test_computing_activations_again_changes_nothing_that_is_learnt(
+    planted: list[Planted], tmp_path: Path
+) -> None:
+    slide = planted[0].slide.take(planted[0].slide.blocks()[0])
+    config = replace(TINY, encoder="resnet18", epochs=1, learning_rate=1e-4, dropout=0.0)
+    out = []
+    for again in (False, True):
+        model = MagNet(replace(config, checkpoint=again))
+        model.fit([slide], [], RunContext(seed=0, scratch=tmp_path, cache=tmp_path / "cache"))
+        out.append(model.predict(slide.hidden()))
+
+    np.testing.assert_allclose(*out, atol=1e-5)

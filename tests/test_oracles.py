@@ -188,17 +188,8 @@ def stored(
         block_um=9.0,
     )
     save_json(place / "scores.json", {"version": SCORES, "panel": "", "slides": [scores]})
-    record = Record(
-        key=model,
-        model=model,
-        kind=kind,
-        recipe="r",
-        fold=0,
-        seed=0,
-        task={},
-        status="ok",
-        validation=validation,
-    )
+    told = {"key": model, "model": model, "kind": kind, "recipe": "r", "fold": 0, "seed": 0}
+    record = Record(**told, task={}, status="ok", validation=validation)  # type: ignore[arg-type]
     save_json(place / "record.json", record)
 
 

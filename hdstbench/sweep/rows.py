@@ -32,7 +32,7 @@ class RowSpec:
 
     @property
     def changes(self) -> str:
-        """The changes as text, such as `fusion = "sum"`."""
+        """The changes as text, such as `fusion = 'sum'`."""
         return ", ".join(_said(self.set, ""))
 
 
