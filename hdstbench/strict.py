@@ -58,7 +58,8 @@ def replaced(value: T, table: Mapping[str, Any], where: str) -> T:
     for key, new in table.items():
         if key not in hints:
             close = get_close_matches(key, hints) or sorted(hints)
-            msg = f"{where}: unknown option {key!r}; did you mean {', '.join(close)}?"
+            hint = f"did you mean {', '.join(close)}?" if hints else f"{type(value).__name__} has none"
+            msg = f"{where}: unknown option {key!r}; {hint}"
             raise DataError(msg)
         old = getattr(value, key)
         if dataclasses.is_dataclass(old) and isinstance(new, dict):

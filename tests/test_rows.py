@@ -70,6 +70,13 @@ def test_an_option_that_is_not_there_or_of_another_kind_is_refused(
         set_models(["mine"], "tiny", Options(rows=(row,)))
 
 
+def test_a_model_without_options_says_so() -> None:
+    row = RowSpec(name="mine", model="mean", set={"width": 1})
+
+    with pytest.raises(DataError, match="unknown option 'width'; .* has none"):
+        set_models(["mine"], "tiny", Options(rows=(row,)))
+
+
 @pytest.mark.parametrize("name", sorted(presets()))
 def test_presets_resolve_to_rows_of_installed_models(name: str) -> None:
     assert name in presets()
