@@ -40,13 +40,19 @@ from hdstbench.sweep.score import score_fold
 CARRIES = {"bin": ("TYPE", "MIXED"), "neighbourhood": ("NEIGH", "MIXED"), "region": ("REGION", "MIXED")}
 """Gene classes that follow each level where it is the only one."""
 ROWS = ["magnet", "magnet-without-spot", "magnet-without-region", "magnet-without-gat", "magnet-patch-alone"]
-"""Forms of MagNet; `magnet-patch-alone` has neither graph nor coarser levels."""
-LEFT_OUT = {"bin": "", "neighbourhood": "magnet-patch-alone", "region": "magnet-without-region"}
-"""The row without what looks at a level and not at a finer one; a unit's own patch cannot be left out."""
+ROWS += ["magnet-mean-colour"]
+"""Forms of MagNet; `magnet-patch-alone` has neither graph nor coarser levels, `magnet-mean-colour` reduces
+each unit's own patch to one pixel."""
+LEFT_OUT = {
+    "bin": "magnet-mean-colour",
+    "neighbourhood": "magnet-patch-alone",
+    "region": "magnet-without-region",
+}
+"""The row without what looks at a level and not at a finer one; of a unit's own patch a pixel is left."""
 SWEEP = """
 models = [
   "magnet", "magnet-without-spot", "magnet-without-region", "magnet-without-gat", "magnet-patch-alone",
-  "ridge", "ridge-levels", "shuffled-ridge",
+  "magnet-mean-colour", "ridge", "ridge-levels", "shuffled-ridge",
 ]
 [[rows]]
 name = "magnet-without-spot"
@@ -60,6 +66,10 @@ set = { levels = ["spot"] }
 name = "magnet-patch-alone"
 model = "magnet"
 set = { levels = [], graph_attention = "off" }
+[[rows]]
+name = "magnet-mean-colour"
+model = "magnet"
+set = { input_px = 1 }
 [[rows]]
 name = "magnet-without-gat"
 model = "magnet"
@@ -211,11 +221,8 @@ def report(studies: list[Study]) -> str:
         gap = paired(s["oracle all"], s[f"oracle without {one.signal}"])
         cells = [one.signal, *(f"{s[n][0]:.3f}" for n in ("oracle all", f"oracle without {one.signal}"))]
         cells += [_said(gap), _said(interval(s["magnet"]))]
-        if left:
-            gain = paired(s["magnet"], s[left])
-            cells += [f"{s[left][0]:.3f} (`{left}`)", _said(gain), f"{gain.value / gap.value:.0%}"]
-        else:
-            cells += ["–"] * 3
+        gain = paired(s["magnet"], s[left])
+        cells += [f"{s[left][0]:.3f} (`{left}`)", _said(gain), f"{gain.value / gap.value:.0%}"]
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", "| signal at | " + " | ".join(_rows(studies[0])) + " |"]
     lines.append("|---" * (1 + len(_rows(studies[0]))) + "|")
