@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hdstbench.arrays import IntArray
+from hdstbench.data.prepared import load_arrays
 from hdstbench.protocol.slide import UNIT, Slide, open_slide
 from hdstbench.rng import stream
 
@@ -81,4 +82,5 @@ def _reopen(slide: Slide, folder: Path) -> Slide:
     path.write_text(json.dumps(manifest | {"pixels": f"{slide.key}-{folder.name}"}), encoding="utf-8")
     hidden = open_slide(folder, slide.genes, slide.target).hidden()
     shutil.rmtree(folder / "labels")
+    load_arrays.cache_clear()  # which has read them
     return hidden
