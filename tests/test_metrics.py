@@ -1,5 +1,8 @@
 """Correlations and errors against scipy and scikit-learn, and what they must not depend on."""
 
+import tracemalloc
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +11,9 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 from sklearn import metrics as sk
 
-from hdstbench.metrics.correlation import pearson_per_gene, pearson_per_unit
-from hdstbench.metrics.error import mae, mse, mse_skill
+from hdstbench.metrics.chunks import ROWS
+from hdstbench.metrics.correlation import pearson_per_gene, pearson_per_unit, pearson_pooled
+from hdstbench.metrics.error import mae, mae_per_gene, mse, mse_per_gene, mse_skill
 from hdstbench.metrics.moments import block_moments, correlation_of
 
 VALUES = st.floats(-1e3, 1e3, allow_nan=False, width=32)
@@ -146,3 +150,89 @@ def test_a_constant_prediction_has_no_correlation_by_accident_of_rounding() -> N
     sums = block_moments(predicted, measured, np.arange(1000) // 100)
 
     np.testing.assert_array_equal(correlation_of(np.ones((1, 10)), sums), 0.0)
+
+
+SLIDES = st.tuples(st.integers(0, 999), st.integers(2, 40), st.integers(2, 40))
+
+
+@given(SLIDES)
+@settings(max_examples=40)
+def test_pooling_slides_is_joining_them(case: tuple[int, int, int]) -> None:
+    seed, first, second = case
+    rng = np.random.default_rng(seed)
+    parts = [(rng.normal(size=(n, 3)), rng.normal(2, 3, (n, 3))) for n in (first, second)]
+
+    r = pearson_pooled(parts)
+
+    joined = [np.concatenate([part[side] for part in parts]) for side in (0, 1)]
+    np.testing.assert_allclose(r, pearson_per_gene(*joined), atol=1e-12)
+
+
+def test_pooling_rewards_knowing_each_slides_mean() -> None:
+    rng = np.random.default_rng(8)
+    level = rng.normal(size=(2, 1, 30))
+    slides = [level[i] + 0.5 * rng.normal(size=(200, 30)) for i in (0, 1)]
+    blind = [np.tile(slide.mean(axis=0), (200, 1)) for slide in slides]
+
+    r = pearson_pooled(list(zip(blind, slides, strict=True)))
+
+    assert r.mean() > 0.4
+    assert all(np.isnan(pearson_per_gene(b, s)).all() for b, s in zip(blind, slides, strict=True))
+
+
+@given(st.integers(0, 999), st.integers(2, 60), st.floats(0.1, 9), st.floats(-99, 99))
+@settings(max_examples=40)
+def test_correlation_ignores_shift_scale_and_the_order_of_units(
+    seed: int, units: int, scale: float, shift: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    predicted, measured = rng.normal(size=(2, units, 4))
+    order = rng.permutation(units)
+
+    r = pearson_per_gene((predicted * scale + shift)[order], measured[order])
+
+    np.testing.assert_allclose(r, pearson_per_gene(predicted, measured), atol=1e-9)
+
+
+def test_many_units_are_worked_through_in_chunks_with_the_same_result() -> None:
+    rng = np.random.default_rng(9)
+    measured = rng.normal(size=(2 * ROWS + 7, 5)).astype(np.float32)
+    predicted = (measured + rng.normal(size=measured.shape)).astype(np.float32)
+    wide = [array.astype(np.float64) for array in (predicted, measured)]
+
+    per_gene, per_unit = pearson_per_gene(predicted, measured), pearson_per_unit(predicted, measured)
+
+    np.testing.assert_allclose(per_gene, stats.pearsonr(*wide, axis=0).statistic, atol=1e-12)
+    np.testing.assert_allclose(per_unit, stats.pearsonr(*wide, axis=1).statistic, atol=1e-7)
+    np.testing.assert_allclose(mse_per_gene(predicted, measured), ((wide[0] - wide[1]) ** 2).mean(axis=0))
+    np.testing.assert_allclose(mae_per_gene(predicted, measured), np.abs(wide[0] - wide[1]).mean(axis=0))
+
+
+def test_two_units_are_enough_and_give_a_sign() -> None:
+    measured = np.array([[0.0, 0.0, 1.0], [1.0, 2.0, 1.0]])
+    predicted = np.array([[3.0, 9.0, 1.0], [5.0, 2.0, 2.0]])
+
+    r = pearson_per_gene(predicted, measured)
+
+    np.testing.assert_array_equal(r, [1.0, -1.0, np.nan])
+
+
+def test_skill_is_one_minus_the_share_of_squared_error_that_is_left() -> None:
+    measured = np.array([[1.0, 2.0], [3.0, 6.0]])
+    predicted = np.array([[1.0, 3.0], [3.0, 5.0]])
+
+    skill = mse_skill(predicted, measured, np.array([2.0, 4.0]))
+
+    assert skill == pytest.approx(1 - 2 / 10)
+
+
+@pytest.mark.parametrize("metric", [pearson_per_gene, pearson_per_unit, mse, mae])
+def test_no_copy_of_the_whole_is_made(metric: Callable[..., object]) -> None:
+    predicted, measured = np.random.default_rng(10).random((2, 60 * ROWS, 30), np.float32)
+    tracemalloc.start()
+
+    metric(predicted, measured)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < predicted.nbytes / 4

@@ -1,11 +1,17 @@
 """Pearson correlations, each with its axis in its name."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from hdstbench.arrays import FloatArray
+from hdstbench.metrics.chunks import check_pair, row_chunks
 
 BIN_EPSILON = 1e-8
 """Stands under the root of the paper's correlation (MagNet, `calculate_pcc`)."""
+SAFE = (1e-200, 1e200)
+"""Products of sums of squares within have lost nothing to the range of float64."""
 
 
 def pearson_per_gene(predicted: FloatArray, measured: FloatArray) -> FloatArray:
@@ -29,20 +35,80 @@ def pearson_per_gene(predicted: FloatArray, measured: FloatArray) -> FloatArray:
         Pearson, "Note on regression and inheritance in the case of two parents", 1895.
     """
     check_pair(predicted, measured)
-    p, m = _scaled(predicted), _scaled(measured)
-    constant = (np.ptp(predicted, axis=0) == 0) | (np.ptp(measured, axis=0) == 0)
-    norm = np.sqrt(np.einsum("ng,ng->g", p, p) * np.einsum("ng,ng->g", m, m))
+    return pearson_pooled([(predicted, measured)])
+
+
+def pearson_pooled(parts: Sequence[tuple[FloatArray, FloatArray]]) -> FloatArray:
+    """Correlate over the units of several slides together, separately for each gene.
+
+    Pooled, it rewards knowing each slide's mean: a predictor without any pattern within slides scores on
+    slides that differ. It is what HEST reports, and no headline here.
+
+    Args:
+        parts: Prediction and measurement of each slide, [N, G] each.
+
+    Returns:
+        float64 [G] as of `pearson_per_gene`.
+    """
+    sums = _sums(parts)
+    product = sums.pp * sums.mm
     with np.errstate(divide="ignore", invalid="ignore"):
-        r = np.einsum("ng,ng->g", p, m) / norm
-    return np.where(constant, np.nan, np.clip(r, -1, 1))
+        r = np.clip(sums.pm / np.sqrt(product), -1, 1)
+    for gene in np.flatnonzero(~((product > SAFE[0]) & (product < SAFE[1]))):
+        r[gene] = _pearson_scaled(
+            *(np.concatenate([part[side][:, gene] for part in parts]) for side in (0, 1))
+        )
+    return r
 
 
-def _scaled(values: FloatArray) -> FloatArray:
-    """Centre columns and bring them to a size of 1, so that tiny values do not vanish squared."""
-    centred = values - values.mean(axis=0, dtype=np.float64)
-    centred -= centred.mean(axis=0)  # what rounding left of a large offset
-    size = np.abs(centred).max(axis=0, initial=0)
-    return np.asarray(centred / np.where(size > 0, size, 1))
+@dataclass(slots=True)
+class _Sums:
+    """Centred sums of squares and products over the units so far, [G] each."""
+
+    n: int
+    mean_p: FloatArray
+    mean_m: FloatArray
+    pp: FloatArray
+    mm: FloatArray
+    pm: FloatArray
+
+    def add(self, p: FloatArray, m: FloatArray) -> None:
+        """Join a chunk by the update of Chan, Golub and LeVeque, "Updating formulae", 1979."""
+        count, total = len(p), self.n + len(p)
+        mean_p, mean_m = p.mean(axis=0), m.mean(axis=0)
+        p -= mean_p
+        m -= mean_m
+        gap_p, gap_m = mean_p - self.mean_p, mean_m - self.mean_m
+        share = self.n * count / total
+        self.pp += np.einsum("ng,ng->g", p, p) + share * gap_p * gap_p
+        self.mm += np.einsum("ng,ng->g", m, m) + share * gap_m * gap_m
+        self.pm += np.einsum("ng,ng->g", p, m) + share * gap_p * gap_m
+        self.mean_p += gap_p * count / total
+        self.mean_m += gap_m * count / total
+        self.n = total
+
+
+def _sums(parts: Sequence[tuple[FloatArray, FloatArray]]) -> _Sums:
+    """Sums of all parts, each value less the first row, so that a constant gene is 0 exactly."""
+    first_p, first_m = (np.asarray(array[0], np.float64) for array in parts[0])
+    sums = _Sums(0, *(np.zeros(len(first_p)) for _ in range(5)))
+    for predicted, measured in parts:
+        for p, m in row_chunks(predicted, measured):
+            sums.add(p - first_p, m - first_m)
+    return sums
+
+
+def _pearson_scaled(predicted: FloatArray, measured: FloatArray) -> float:
+    """One gene, [N] each, whose squares are 0 or leave the range of float64: values are brought to size 1."""
+    if np.ptp(predicted) == 0 or np.ptp(measured) == 0:
+        return float("nan")
+    p, m = _sized(predicted), _sized(measured)
+    return float(np.clip(p @ m / np.sqrt((p @ p) * (m @ m)), -1, 1))
+
+
+def _sized(values: FloatArray) -> FloatArray:
+    centred = values - values.mean(dtype=np.float64)
+    return np.asarray(centred / np.abs(centred).max())
 
 
 def pearson_per_unit(predicted: FloatArray, measured: FloatArray) -> FloatArray:
@@ -62,21 +128,11 @@ def pearson_per_unit(predicted: FloatArray, measured: FloatArray) -> FloatArray:
         ValueError: If the shapes differ, N < 2, or a value is not finite.
     """
     check_pair(predicted, measured)
-    p = predicted - predicted.mean(axis=1, keepdims=True, dtype=np.float64)
-    m = measured - measured.mean(axis=1, keepdims=True, dtype=np.float64)
+    return np.concatenate([_per_unit(p, m) for p, m in row_chunks(predicted, measured)])
+
+
+def _per_unit(predicted: FloatArray, measured: FloatArray) -> FloatArray:
+    p = predicted - predicted.mean(axis=1, keepdims=True)
+    m = measured - measured.mean(axis=1, keepdims=True)
     both = np.einsum("ng,ng->n", p, p) * np.einsum("ng,ng->n", m, m)
     return np.asarray(np.einsum("ng,ng->n", p, m) / np.sqrt(both + BIN_EPSILON))
-
-
-def check_pair(predicted: FloatArray, measured: FloatArray) -> None:
-    """Refuse what cannot be compared.
-
-    Raises:
-        ValueError: If the shapes differ, N < 2, or a value is not finite.
-    """
-    if predicted.shape != measured.shape or predicted.ndim != 2 or len(predicted) < 2:  # noqa: PLR2004
-        msg = f"need two equal [N>=2, G] arrays, got {predicted.shape} and {measured.shape}"
-        raise ValueError(msg)
-    if not (np.isfinite(predicted).all() and np.isfinite(measured).all()):
-        msg = "predicted and measured must be finite"
-        raise ValueError(msg)

@@ -3,19 +3,31 @@
 import numpy as np
 
 from hdstbench.arrays import FloatArray
-from hdstbench.metrics.correlation import check_pair
+from hdstbench.metrics.chunks import check_pair, row_chunks
 
 
 def mse(predicted: FloatArray, measured: FloatArray) -> float:
     """Mean squared error over all units and genes; inputs [N, G]."""
-    check_pair(predicted, measured)
-    return float(np.mean((predicted.astype(np.float64) - measured) ** 2))
+    return float(mse_per_gene(predicted, measured).mean())
 
 
 def mae(predicted: FloatArray, measured: FloatArray) -> float:
     """Mean absolute error over all units and genes; inputs [N, G]."""
+    return float(mae_per_gene(predicted, measured).mean())
+
+
+def mse_per_gene(predicted: FloatArray, measured: FloatArray) -> FloatArray:
+    """Mean squared error over units, float64 [G]; inputs [N, G]."""
     check_pair(predicted, measured)
-    return float(np.mean(np.abs(predicted.astype(np.float64) - measured)))
+    sums = [((p - m) ** 2).sum(axis=0) for p, m in row_chunks(predicted, measured)]
+    return np.asarray(np.sum(sums, axis=0) / len(measured))
+
+
+def mae_per_gene(predicted: FloatArray, measured: FloatArray) -> FloatArray:
+    """Mean absolute error over units, float64 [G]; inputs [N, G]."""
+    check_pair(predicted, measured)
+    sums = [np.abs(p - m).sum(axis=0) for p, m in row_chunks(predicted, measured)]
+    return np.asarray(np.sum(sums, axis=0) / len(measured))
 
 
 def mse_skill(predicted: FloatArray, measured: FloatArray, train_mean: FloatArray) -> float:
@@ -25,8 +37,10 @@ def mse_skill(predicted: FloatArray, measured: FloatArray, train_mean: FloatArra
         predicted: [N, G].
         measured: [N, G].
         train_mean: Mean target of the training units, [G].
+
+    Returns:
+        Where the training mean is right everywhere, 1 for a prediction that is too, else 0.
     """
-    check_pair(predicted, measured)
-    ours = np.sum((predicted.astype(np.float64) - measured) ** 2)
-    theirs = np.sum((train_mean.astype(np.float64)[None, :] - measured) ** 2)
+    ours = mse(predicted, measured)
+    theirs = mse(np.broadcast_to(train_mean.astype(np.float64), measured.shape), measured)
     return float(1 - ours / theirs) if theirs > 0 else float(ours == 0)
