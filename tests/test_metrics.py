@@ -15,6 +15,7 @@ from hdstbench.metrics.chunks import ROWS
 from hdstbench.metrics.correlation import pearson_per_gene, pearson_per_unit, pearson_pooled
 from hdstbench.metrics.error import mae, mae_per_gene, mse, mse_per_gene, mse_skill
 from hdstbench.metrics.moments import block_moments, correlation_of
+from hdstbench.metrics.pooled import pooled_correlation
 
 VALUES = st.floats(-1e3, 1e3, allow_nan=False, width=32)
 PAIRS = st.tuples(st.integers(3, 12), st.integers(1, 5)).flatmap(
@@ -236,3 +237,21 @@ def test_no_copy_of_the_whole_is_made(metric: Callable[..., object]) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < predicted.nbytes / 4
+
+
+@given(st.integers(0, 99), st.integers(1, 3))
+@settings(max_examples=20)
+def test_stored_sums_pool_slides_as_their_predictions_do(seed: int, slides: int) -> None:
+    rng = np.random.default_rng(seed)
+    parts = [(rng.normal(i, 1, (20 + i, 4)), rng.normal(-i, 2, (20 + i, 4))) for i in range(slides)]
+    sums = [block_moments(p, m, np.arange(len(p)) // 5) for p, m in parts]
+
+    np.testing.assert_allclose(pooled_correlation(sums), pearson_pooled(parts), atol=1e-10)
+
+
+def test_pooling_counts_a_constant_prediction_as_zero() -> None:
+    measured = np.random.default_rng(11).normal(size=(30, 2))
+    predicted = np.stack([measured[:, 0], np.full(30, 0.1)], axis=1)
+    sums = [block_moments(predicted + shift, measured, np.arange(30) // 10) for shift in (0.0, 0.0)]
+
+    np.testing.assert_allclose(pooled_correlation(sums), [1.0, 0.0])
