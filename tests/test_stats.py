@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from hdstbench.metrics.moments import block_moments
-from hdstbench.report.markdown import limits
+from hdstbench.report.tables import limits
 from hdstbench.stats.blocks import residual_range, widest_blocks
 from hdstbench.stats.bootstrap import SlideMoments, interval, paired, resampled_pcc
 

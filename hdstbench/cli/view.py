@@ -25,7 +25,9 @@ from typing_extensions import override
 from hdstbench.protocol.rules import find_rules
 from hdstbench.records import load_scores
 from hdstbench.report.board import Board, Row
-from hdstbench.report.markdown import MARK, by_headline, headline_first, limits, ridge_note, signed
+from hdstbench.report.markdown import MARK, by_headline, headline_first, ridge_note
+from hdstbench.report.standing import standing_cells
+from hdstbench.report.tables import limits, signed
 from hdstbench.sweep.local import Event
 from hdstbench.sweep.options import Options
 from hdstbench.sweep.plan import Job
@@ -199,7 +201,7 @@ class TextView(View):
     def table(self, board: Board, path: Path, picture: Path | None) -> None:
         plan = board.plan
         table = Table(title=f"{plan.stem}: {plan.title}{by_headline(plan)}", title_justify="left")
-        heads = ("model", "pcc_gene", "95 %", "over shuffled", "MSE", "MAE", "skill", "pcc_bin")
+        heads = ("model", "pcc_gene", "95 %", "rank", "over shuffled", "MSE", "MAE", "skill", "pcc_bin")
         rows = [_row_cells(row, mark=f" {MARK}" if board.marked(row) else "") for row in board.rows]
         shown, lines = headline_first(plan, heads, rows)
         for number, head in enumerate(shown):
@@ -220,11 +222,12 @@ class TextView(View):
 def _row_cells(row: Row, mark: str) -> tuple[str, ...]:
     name = row.model + mark if row.kind in ("model", "variant") else f"{row.model} ({row.kind})"
     if row.pcc is None:
-        return (name, "failed", *["–"] * 6)
+        return (name, "failed", *["–"] * 7)
     over = signed(row.over_shuffled.value) if row.over_shuffled else "–"
     s = row.scores
     numbers = (f"{s['mse']:.3f}", f"{s['mae']:.3f}", signed(s["mse_skill"]), f"{s['pcc_bin']:.3f}")
-    return (name, f"{row.pcc.value:.3f}", limits(row.pcc), over, *numbers)
+    rank, _ = standing_cells(row)
+    return (name, f"{row.pcc.value:.3f}", limits(row.pcc), rank, over, *numbers)
 
 
 def _bars(console: Console) -> Progress:

@@ -1,7 +1,7 @@
 """Gather the records of one job into the rows of its table: a pure function of stored files."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,10 +22,14 @@ from hdstbench.report.cells import (
 )
 from hdstbench.report.markers import Marker, load_markers
 from hdstbench.stats.bootstrap import Interval, interval, mean_over, paired
+from hdstbench.stats.compare import Comparison, compare_all, new_patients
+from hdstbench.stats.ranks import Standing, standings
 from hdstbench.strict import build
 
 REFERENCE = "shuffled-ridge"
 """Every row is compared with what is learnt from shuffled labels."""
+RANKED = ("model", "variant")
+"""Kinds that are compared with each other and ranked; controls are what they are held against."""
 METRICS = ("pcc_gene", "pcc_gene_hvg50", "pcc_bin", "mse", "mae", "mse_skill")
 
 
@@ -44,6 +48,7 @@ class Plan:
         folds: Those that were asked for, of `all_folds`.
         cells: Folders of the cells, relative to the plan.
         protocol: How units, target and panel were made.
+        tissues: Of each slide, as the card says.
     """
 
     stem: str
@@ -59,6 +64,7 @@ class Plan:
     kinds: dict[str, str] = field(default_factory=dict)
     panel: str = ""
     protocol: str = "hd"
+    tissues: dict[str, str] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -76,6 +82,9 @@ class Row:
         over_ridge: The same to the better ridge of the board.
         scores: Every metric, meaned over slides, patients and seeds.
         by_patient: pcc_gene of each patient.
+        by_tissue: pcc_gene over the slides of each tissue, meaned as over all.
+        new_patients: Mean and t interval over patients as a sample of all; None with fewer than six.
+        standing: Rank interval and tie letters among models and variants; None for others.
         constant: Pairs of gene and slide that the model predicts as constant, which count as 0; of
             several seeds the mean.
         seed_sd: Standard deviation of pcc_gene over seeds; NaN with one seed.
@@ -98,6 +107,9 @@ class Row:
     failed: tuple[str, ...]
     cost: dict[str, float]
     changes: str = ""
+    by_tissue: dict[str, float] = field(default_factory=dict)
+    new_patients: Interval | None = None
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +123,7 @@ class Board:
         ridge: The better one of `ridge` and `ridge-levels` by inner validation; no name if neither is
             whole.
         markers: Genes that were asked for beside the panel.
+        comparisons: Of every pair of whole models and variants.
     """
 
     plan: Plan
@@ -119,10 +132,16 @@ class Board:
     narrow: frozenset[str]
     ridge: BetterRidge
     markers: tuple[Marker, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Whose slides were tested."""
+        return tuple(sorted({s.patient for s in self.slides}))
 
     def marked(self, row: Row) -> bool:
         """Whether a row is a model that is not shown to be above the better ridge."""
-        if not self.ridge.name or row.pcc is None or row.kind not in ("model", "variant"):
+        if not self.ridge.name or row.pcc is None or row.kind not in RANKED:
             return False
         return row.over_ridge is None or row.over_ridge.low is None or row.over_ridge.low <= 0
 
@@ -156,16 +175,31 @@ def load_board(path: Path) -> Board:
     known = _Known({name: samples_of(own) for name, own in whole.items()}, better_ridge(whole))
     rows = [_row(model, members, known, plan) for model, members in by_model(cells).items()]
     rows += [_absent(model, plan) for model in plan.kinds if model not in by_model(cells)]
+    ordered = sorted(rows, key=partial(_rank, plan.headline))
+    ordered, comparisons = _ranked(ordered, known.samples)
     slides, narrow = tested_slides(good)
     markers = load_markers({name: _folders(path, plan, name) for name in whole})
     return Board(
         plan=plan,
-        rows=tuple(sorted(rows, key=partial(_rank, plan.headline))),
+        rows=tuple(ordered),
         slides=slides,
         narrow=narrow,
         ridge=known.ridge,
         markers=markers,
+        comparisons=comparisons,
     )
+
+
+def _ranked(
+    rows: Sequence[Row], samples: Mapping[str, FloatArray]
+) -> tuple[list[Row], tuple[Comparison, ...]]:
+    """Compare all whole models and variants, and give them their standing."""
+    family = [row for row in rows if row.pcc is not None and row.kind in RANKED]
+    family.sort(key=lambda row: -samples[row.model][0])
+    by_patient = {row.model: row.by_patient for row in family}
+    comparisons = compare_all({name: samples[name] for name in by_patient}, by_patient)
+    standing = standings(list(by_patient), comparisons)
+    return [replace(row, standing=standing.get(row.model)) for row in rows], comparisons
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +232,7 @@ def _row(model: str, cells: Sequence[StoredCell], known: _Known, plan: Plan) -> 
     failed += [f"{missing} cells were not run"] if missing else []
     record = cells[0].record
     whole = not failed
+    patients = _patients(cells) if whole else {}
     seeds = [_means(_of_seed(cells, seed))["pcc_gene"] for seed in _seeds(cells)] if whole else []
     return Row(
         model=model,
@@ -208,7 +243,9 @@ def _row(model: str, cells: Sequence[StoredCell], known: _Known, plan: Plan) -> 
         over_shuffled=known.over(model, REFERENCE),
         over_ridge=known.over(model, known.ridge.name),
         scores=_means(cells) if whole else {},
-        by_patient=_patients(cells) if whole else {},
+        by_patient=patients,
+        by_tissue=_tissues(cells, plan) if whole else {},
+        new_patients=new_patients(np.array(list(patients.values()))),
         constant=round(sum(s.constant for cell in cells for s in cell.scores) / len(_seeds(cells))),
         seed_sd=float(np.std(seeds, ddof=1)) if len(seeds) > 1 else float("nan"),
         failed=tuple(failed),
@@ -270,6 +307,15 @@ def _patients(cells: Sequence[StoredCell]) -> dict[str, float]:
         for scores in cell.scores:
             of_patient.setdefault(scores.patient, []).append(scores.pcc_gene)
     return {name: float(np.mean(of_patient[name])) for name in sorted(of_patient)}
+
+
+def _tissues(cells: Sequence[StoredCell], plan: Plan) -> dict[str, float]:
+    """pcc_gene over the slides of each tissue; empty where there is one tissue."""
+    of_tissue: dict[str, dict[str, list[float]]] = {}
+    for scores in (s for cell in cells for s in cell.scores):
+        patients = of_tissue.setdefault(plan.tissues.get(scores.slide, ""), {})
+        patients.setdefault(scores.patient, []).append(scores.pcc_gene)
+    return {name: mean_over(of_tissue[name]) for name in sorted(of_tissue)} if len(of_tissue) > 1 else {}
 
 
 def _cost(cells: Sequence[StoredCell]) -> dict[str, float]:

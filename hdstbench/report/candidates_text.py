@@ -5,8 +5,8 @@ from pathlib import Path
 
 from hdstbench.records import load_json, save_json
 from hdstbench.report.candidates import TARGETS, Candidate, Listing
-from hdstbench.report.markdown import markdown_table
 from hdstbench.report.reported import METRICS, Reported, first_table
+from hdstbench.report.tables import markdown_table
 from hdstbench.strict import build
 
 PAPER_DATA = "crc"

@@ -10,10 +10,19 @@ import pandas as pd
 
 from hdstbench.report.board import METRICS, REFERENCE, Board, Plan, Row
 from hdstbench.report.markers import markers_section
-from hdstbench.report.tables import markdown_table as markdown_table  # noqa: PLC0414 - others take it from here
+from hdstbench.report.standing import (
+    pairs_section,
+    patients_section,
+    standing_cells,
+    standing_columns,
+    standing_note,
+    tissues_section,
+)
+from hdstbench.report.tables import limits, markdown_table, signed
 from hdstbench.stats.bootstrap import Interval
 
-FEW_PATIENTS = 6
+BLIND = "mean"
+"""The control that sees no image; its pcc_bin stands beside every other."""
 MARK = "‡"
 """Stands after the name of a model that is not above the better ridge."""
 FLAGS = {
@@ -32,7 +41,7 @@ patient, and patients. In brackets: 95 % block bootstrap over **these patients**
 models as they are; it says nothing about new patients. `over shuffled`: paired difference to
 `shuffled-ridge`, which is fitted to shuffled labels, on the same resamples. `hvg50`: `pcc_gene` over the
 50 most variable genes of the training slides. `skill`: 1 - squared error / that of the training mean.
-`pcc_bin`: correlation over genes within a unit, the MagNet paper's PCC; look at what `mean`, which sees
+`pcc_bin`: correlation over genes within a unit, the MagNet paper's PCC, beside what `mean`, which sees
 no image, gets on it. `constant`: pairs of gene and slide without any variation in the prediction, which
 count as 0."""
 PAPER_NOTE = """\
@@ -67,6 +76,7 @@ def write_board(board: Board, folder: Path) -> Path:
         "better_ridge": board.ridge.name or None,
         "rows": rows,
     }
+    content["pairs"] = [_rounded({**asdict(c), "differ": c.differ}) for c in board.comparisons]
     if board.markers:
         content["markers"] = [_rounded(asdict(marker)) for marker in board.markers]
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
@@ -97,8 +107,16 @@ def render(board: Board) -> str:
         parts.append(f"**Part of the split only: fold {folds} of {plan.all_folds} folds (counted from 0).**")
     if plan.simulated:
         parts.append("**Simulated data.** No conclusion about which model is better is drawn from it.")
-    parts += [_score_table(board), _oracle_table(board), _failures(board), _patient_table(board)]
-    parts += [_counts(board), MEANING, _flag_notes(board), _changes(board), plan.notes]
+    parts += [_score_table(board), _oracle_table(board), _failures(board), pairs_section(board)]
+    parts += [
+        patients_section(board),
+        tissues_section(board),
+        _counts(board),
+        MEANING,
+        _flag_notes(board),
+        _changes(board),
+        plan.notes,
+    ]
     parts += [f"```\n{plan.command}\n```", markers_section(board.markers, board.rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -119,6 +137,8 @@ def _score_table(board: Board) -> str:
         "model",
         "pcc_gene ↑",
         "95 %",
+        "rank",
+        "ties",
         "over shuffled",
         "hvg50 ↑",
         "MSE ↓",
@@ -130,14 +150,22 @@ def _score_table(board: Board) -> str:
         "flags",
     )
     rows = [row for row in board.rows if row.kind != "oracle"]
+    blind = next((row.scores["pcc_bin"] for row in rows if row.model == BLIND and row.pcc), None)
     lines = []
     for row in rows:
         name = f"*{row.model}* (control)" if row.kind == "control" else row.model
         name += f" {MARK}" if board.marked(row) else ""
-        lines.append((name, *_score_cells(row), row.encoder or "–", ", ".join(row.flags) or "–"))
-    note = ridge_note(board)
-    table = markdown_table(*headline_first(board.plan, head, lines))
-    return table + (f"\n\n{note}" if note else "")
+        value, between, *others = _score_cells(row)
+        others[-2] = _beside_blind(row, others[-2], blind)
+        setup = (row.encoder or "–", ", ".join(row.flags) or "–")
+        lines.append((name, value, between, *standing_cells(row), *others, *setup))
+    notes = [note for note in (standing_note(board), ridge_note(board)) if note]
+    return "\n\n".join([markdown_table(*headline_first(board.plan, head, lines)), *notes])
+
+
+def _beside_blind(row: Row, cell: str, blind: float | None) -> str:
+    """A pcc_bin beside that of the mean, which sees no image."""
+    return cell if blind is None or row.pcc is None or row.model == BLIND else f"{cell} ({BLIND} {blind:.3f})"
 
 
 def headline_first(
@@ -182,25 +210,12 @@ def _score_cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def limits(interval: Interval) -> str:
-    """Both ends of an interval, or a dash."""
-    if interval.low is None or interval.high is None:
-        return "–"
-    return f"{interval.low:.3f} to {interval.high:.3f}"
-
-
 def _difference(interval: Interval | None) -> str:
     if interval is None:
         return "–"
     if interval.low is None or interval.high is None:
         return signed(interval.value)
     return f"{signed(interval.value)} ({signed(interval.low)} to {signed(interval.high)})"
-
-
-def signed(value: float) -> str:
-    """Three decimals with a sign, and no sign on zero."""
-    text = f"{value:+.3f}"
-    return text[1:] if float(text) == 0 else text
 
 
 def _oracle_table(board: Board) -> str:
@@ -221,18 +236,6 @@ def _failures(board: Board) -> str:
         "Failed or missing cells; a model that lacks one has no score:\n\n" + "\n".join(lines)
         if lines
         else ""
-    )
-
-
-def _patient_table(board: Board) -> str:
-    """Every patient's own value, since there are few."""
-    patients = sorted({s.patient for s in board.slides})
-    if not 1 < len(patients) < FEW_PATIENTS:
-        return ""
-    rows = [r for r in board.rows if r.pcc is not None]
-    lines = [(row.model, *[f"{row.by_patient[p]:.3f}" for p in patients]) for row in rows]
-    return f"`pcc_gene` by patient (n = {len(patients)}; no claim about new patients):\n\n" + markdown_table(
-        ("model", *patients), lines
     )
 
 
@@ -292,6 +295,8 @@ def frame(board: Board) -> pd.DataFrame:
         values |= {metric: row.scores.get(metric) for metric in METRICS}
         values |= _limits("pcc_gene", row.pcc) | _difference_columns(f"over_{REFERENCE}", row.over_shuffled)
         values |= _difference_columns("over_better_ridge", row.over_ridge)
+        values |= _limits("new_patients", row.new_patients)
+        values |= standing_columns(row)
         values |= {"not_above_better_ridge": board.marked(row)}
         values |= {f"pcc_marker_{m.name}": m.pcc.get(row.model) for m in board.markers}
         rows.append(values | {"flags": " ".join(row.flags), "failed": "; ".join(row.failed)})

@@ -4,7 +4,7 @@ import textwrap
 from dataclasses import fields
 
 from hdstbench.plugins.plugin import AnyPlugin, Cost
-from hdstbench.report.markdown import markdown_table
+from hdstbench.report.tables import markdown_table
 
 SEES = {
     "unit": "the patches of the unit itself (and of the spot and region it lies in, if it uses them)",

@@ -14,8 +14,8 @@ from hdstbench.report.board import Plan, load_plan
 from hdstbench.report.candidates import Candidate, Listing
 from hdstbench.report.candidates_text import PAPER_DATA, load_listing, target_list
 from hdstbench.report.cells import StoredCell, by_model, load_cell
-from hdstbench.report.markdown import markdown_table
 from hdstbench.report.reported import METRICS, Metric, Reported, Score, reported_rows
+from hdstbench.report.tables import markdown_table
 
 TEMPLATE = "magnet_reproduction.md"
 MODELS: Mapping[str, str] = {
