@@ -18,6 +18,10 @@ LEAST, MOST = 0.5, 1.25
 """Limits of the exponent by which odds grow with depth; 1 is Spearman and Brown's."""
 WIDTH, ANCHORS, STEPS = 0.7, 9, 24
 """Of the window over genes of like depth in doublings, places it is put at, and halvings of the search."""
+SPREAD = 0.15
+"""Standard deviation of a gene's own exponent around its window's, as seen in docs/ceilings.md."""
+UNCLEAR = 0.02
+"""Weight of a gene without clear signal in the mean over a window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +35,8 @@ class Ceiling:
         low: sqrt(r), r the correlation of thinned halves: exact at half the depth. 0 where r is negative.
         high: sqrt(2r / (1 + r)), Spearman and Brown's extrapolation to full depth.
         value: Extrapolation from a quarter and a half to full depth.
-        sd: Standard error of `value`; NaN with fewer than five groups of units.
+        sd: Standard error of `value`, what genes differ from the extrapolation included; NaN with fewer
+            than five groups of units.
         half: r itself, signed.
         half_sd: Its standard error; NaN where `sd` is.
         measurable: Whether the lower 95 % limit of r is above 0; False where no error is known.
@@ -84,7 +89,7 @@ def ceiling(
         np.where(varies, _correlation([draw[i] for draw in drawn]), np.nan) for i in range(3)
     )
     mean = np.asarray(sampler.depth.counts.mean(axis=0)).ravel()
-    return _summed_up(half, extrapolate(quarter, half, mean), rest)
+    return _summed_up(half, extrapolate(quarter, half, mean, _clarity(rest)), rest)
 
 
 def _checked(counts: CSR | IntArray, library: IntArray, block: IntArray | None) -> Depth:
@@ -136,7 +141,19 @@ def deepen(r: FloatArray, exponent: FloatArray | float = 1.0) -> FloatArray:
     return np.asarray(growth * r / (1 + (growth - 1) * np.abs(r)))
 
 
-def extrapolate(quarter: FloatArray, half: FloatArray, mean: FloatArray) -> FloatArray:
+def _clarity(rest: FloatArray) -> FloatArray:
+    """How much a gene says about the growth of patterns with depth, near 1 where its signal is clear, [G].
+
+    What library sizes explain grows otherwise, and falls in the end.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        clear = 1 - (2 * _jackknife(rest) / np.maximum(rest[0], 0)) ** 2
+    return np.asarray(np.clip(np.nan_to_num(clear, nan=0, neginf=0), UNCLEAR, 1))
+
+
+def extrapolate(
+    quarter: FloatArray, half: FloatArray, mean: FloatArray, weight: FloatArray | None = None
+) -> FloatArray:
     """Correlation at full depth from those at a quarter and a half.
 
     Odds r / (1 - r) grow with depth to a power: 1 on a linear scale, less or more on a logarithmic one,
@@ -148,6 +165,7 @@ def extrapolate(quarter: FloatArray, half: FloatArray, mean: FloatArray) -> Floa
         quarter: Signed correlations, [R, G]; each row is extrapolated on its own.
         half: The same at half depth.
         mean: Mean count of each gene, [G].
+        weight: What each gene counts for in the mean, [G]; all alike by default.
 
     Returns:
         Signed, [R, G].
@@ -157,7 +175,8 @@ def extrapolate(quarter: FloatArray, half: FloatArray, mean: FloatArray) -> Floa
         return np.full_like(half, np.nan)
     x = np.log2(np.where(known, mean, 1))
     at = np.quantile(x[known], np.linspace(0, 1, ANCHORS))
-    near = (np.exp(-0.5 * ((x - at[:, None] - 1) / WIDTH) ** 2) + 1e-6) * known  # genes twice as deep
+    near = np.exp(-0.5 * ((x - at[:, None] - 1) / WIDTH) ** 2) + 1e-6  # genes twice as deep
+    near *= known if weight is None else known * weight
     exponent = _exponents(np.nan_to_num(quarter), np.nan_to_num(half), near / near.sum(axis=1, keepdims=True))
     power = np.array([np.interp(x, at, row) for row in exponent])
     return deepen(half, power)
@@ -176,7 +195,8 @@ def _exponents(quarter: FloatArray, half: FloatArray, weight: FloatArray) -> Flo
 
 def _summed_up(half: FloatArray, full: FloatArray, rest: FloatArray) -> Ceiling:
     """Numbers of each gene from signed correlations, of all units and without each group, [1 + B, G]."""
-    half_sd, full_sd = _jackknife(half), _jackknife(full)
+    half_sd = _jackknife(half)
+    full_sd = np.hypot(_jackknife(full), SPREAD * np.log(2) * full[0] * (1 - full[0]))
     steep = np.sqrt(np.maximum(np.maximum(full[0], full_sd), 1e-12))  # the root has no slope at 0
     return Ceiling(
         low=_root(half[0]),
