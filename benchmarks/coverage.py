@@ -1,9 +1,10 @@
-"""Do intervals hold what they say? Simulated slides with a known correlation; the figures of docs/statistics.md.
+"""Do intervals hold what they say? Simulated slides with a known correlation.
 
     python benchmarks/coverage.py
 
-Truth and predictions are smooth random fields with noise, joined by a correlation that is known for each gene.
-Patients and their true correlations stay; the fields are drawn anew. Prints tables and draws docs/coverage.png.
+Truth and predictions are smooth random fields with noise, joined by a correlation that is known for each
+gene. Patients and their true correlations stay; the fields are drawn anew. Prints tables and draws
+docs/coverage.png.
 """
 
 import argparse
