@@ -16,10 +16,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.fft import irfft2, rfft2
 
-from hdstbench.arrays import FloatArray
+from hdstbench.arrays import FloatArray, IntArray
 from hdstbench.metrics.moments import block_moments
 from hdstbench.rng import stream
-from hdstbench.stats.blocks import widest_blocks
+from hdstbench.stats.blocks import residual_range, widening, widest_blocks
 from hdstbench.stats.bootstrap import SlideMoments, interval, resampled_pcc
 from hdstbench.stats.compare import compare_all, new_patients
 
@@ -27,7 +27,7 @@ FIGURE = Path(__file__).resolve().parents[1] / "docs" / "coverage.png"
 SIDE = 96
 """Units along a side of a slide, of 16 um: 12 x 12 sampling blocks of 128 um."""
 UNIT_UM, BLOCK_UM = 16.0, 128.0
-RANGES = (0.0, 48.0, 96.0, 144.0, 168.0, 240.0, 360.0)
+RANGES = (0.0, 48.0, 96.0, 144.0, 168.0, 240.0)
 GENES, PROGRAMMES, RESAMPLES = 30, 5, 400
 
 
@@ -72,14 +72,23 @@ def _independent(world: World, count: int, rng: np.random.Generator) -> FloatArr
     return np.asarray(both.reshape(count, -1).T)
 
 
-def places() -> tuple[FloatArray, FloatArray]:
-    """Bootstrap block of each unit, and the blocks' width."""
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Units of a slide, the bootstrap block of each, [N], and the blocks' width."""
+
+    xy_um: FloatArray
+    block: IntArray
+    width: float
+
+
+def places() -> Places:
+    """A square slide of which every sampling block is taken."""
     grid = np.argwhere(np.ones((SIDE, SIDE), bool)) * UNIT_UM
     sampled = (grid // BLOCK_UM).astype(int) @ [SIDE, 1]
     _, number = np.unique(sampled, return_inverse=True)
     centre = np.stack([np.bincount(number, grid[:, i]) / np.bincount(number) for i in (0, 1)], axis=1)
     group, width = widest_blocks(centre)
-    return group[number], width
+    return Places(grid, group[number], width)
 
 
 def truth(world: World) -> FloatArray:
@@ -91,26 +100,32 @@ def truth(world: World) -> FloatArray:
     return np.clip(level + better, 0.0, 0.95)
 
 
-def draw(world: World, block: FloatArray, repetition: int) -> dict[str, list[SlideMoments]]:
-    """The slides of each model: all see the same truth, and half of what they get wrong is common to them."""
+def draw(world: World, here: Places, repetition: int) -> dict[str, list[SlideMoments]]:
+    """The slides of each model: all see the same truth, and half of what they get wrong is common to them.
+
+    As in a table, the range is estimated from residuals, and the widest of any model counts.
+    """
     rng = stream("coverage", str(world), repetition)
     rho = truth(world)
     out: dict[str, list[SlideMoments]] = {f"m{k}": [] for k in range(world.models)}
     for patient in range(world.patients):
-        measured = fields(world, rng)
-        common = fields(world, rng)
+        measured, common = fields(world, rng), fields(world, rng)
+        predictions = []
         for k in range(world.models):
-            wrong = np.sqrt(0.5) * (common + fields(world, rng))
             r = rho[patient, :, k]
-            predicted = r * measured + np.sqrt(1 - r**2) * wrong
-            out[f"m{k}"].append(
-                SlideMoments(
-                    slide=f"{patient}-{repetition}",
-                    patient=f"p{patient}",
-                    moments=block_moments(predicted, measured, block),
-                    scored=np.ones(GENES, bool),
-                )
+            wrong = np.sqrt(0.5) * (common + fields(world, rng))
+            predictions.append(r * measured + np.sqrt(1 - r**2) * wrong)
+        ranges = [residual_range(here.xy_um, p - measured, UNIT_UM, "coverage") for p in predictions[:2]]
+        wide = widening(max(ranges), here.width, int(here.block.max()) + 1)
+        for k, predicted in enumerate(predictions):
+            slide = SlideMoments(
+                slide=f"{patient}-{repetition}",
+                patient=f"p{patient}",
+                moments=block_moments(predicted, measured, here.block),
+                scored=np.ones(GENES, bool),
+                widening=wide,
             )
+            out[f"m{k}"].append(slide)
     return out
 
 
@@ -127,10 +142,10 @@ class Outcome:
 
 def repeat(world: World, repetitions: int) -> Iterator[Outcome]:
     """Draw the world again and again."""
-    block, _ = places()
+    here = places()
     rho = truth(world).mean(axis=(0, 1))
     for repetition in range(repetitions):
-        drawn = draw(world, block, repetition)
+        drawn = draw(world, here, repetition)
         samples = {name: resampled_pcc(slides, RESAMPLES) for name, slides in drawn.items()}
         own = {n: {s.patient: float(resampled_pcc([s], 0)[0]) for s in slides} for n, slides in drawn.items()}
         pairs = compare_all(samples, own)
@@ -186,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("-n", type=int, default=200, help="repetitions of each world")
     repetitions = parser.parse_args().n
-    _, width = places()
+    width = places().width
     print(f"blocks of {width:.0f} um; {repetitions} repetitions; simulated\n")
     curve = coverage_table(repetitions, width)
     claims_table(repetitions)

@@ -18,6 +18,7 @@ from hdstbench.report.cells import (
     by_model,
     load_cell,
     samples_of,
+    slide_widenings,
     tested_slides,
 )
 from hdstbench.report.markers import Marker, load_markers
@@ -172,7 +173,8 @@ def load_board(path: Path) -> Board:
         msg = f"{path}: its scores are of versions {versions}, which must not be mixed; run its command again"
         raise DataError(msg)
     whole = {name: own for name, own in by_model(good).items() if len(own) == _planned(plan, name)}
-    known = _Known({name: samples_of(own) for name, own in whole.items()}, better_ridge(whole))
+    widenings = slide_widenings(good)
+    known = _Known({name: samples_of(own, widenings) for name, own in whole.items()}, better_ridge(whole))
     rows = [_row(model, members, known, plan) for model, members in by_model(cells).items()]
     rows += [_absent(model, plan) for model in plan.kinds if model not in by_model(cells)]
     ordered = sorted(rows, key=partial(_rank, plan.headline))

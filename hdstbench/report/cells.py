@@ -17,7 +17,7 @@ from hdstbench.records import (
     load_scores,
     scores_version,
 )
-from hdstbench.stats.blocks import MIN_BLOCKS
+from hdstbench.stats.blocks import MIN_BLOCKS, widening
 from hdstbench.stats.bootstrap import SlideMoments, resampled_pcc
 
 RIDGES = ("ridge", "ridge-levels")
@@ -54,8 +54,13 @@ def by_model(cells: Sequence[StoredCell]) -> dict[str, list[StoredCell]]:
     return out
 
 
-def samples_of(cells: Sequence[StoredCell]) -> FloatArray:
-    """Bootstrap samples of pcc_gene of one model, meaned over seeds, [1 + R]."""
+def samples_of(cells: Sequence[StoredCell], widenings: Mapping[str, float]) -> FloatArray:
+    """Bootstrap samples of pcc_gene of one model, meaned over seeds, [1 + R].
+
+    Args:
+        cells: Of one model.
+        widenings: Of each slide, the same for all models.
+    """
     by_seed: dict[int, list[SlideMoments]] = {}
     for cell in cells:
         for name, scores in named_scores(cell, cells).items():
@@ -65,6 +70,7 @@ def samples_of(cells: Sequence[StoredCell]) -> FloatArray:
                 patient=scores.patient,
                 moments=sums.moments,
                 scored=sums.scored & sums.mean250,
+                widening=widenings[name],
             )
             by_seed.setdefault(cell.record.seed, []).append(part)
     return np.asarray(np.mean([resampled_pcc(slides) for slides in by_seed.values()], axis=0))
@@ -81,6 +87,20 @@ def named_scores(cell: StoredCell, cells: Sequence[StoredCell]) -> dict[str, Sli
     return {
         s.slide if often[s.slide] == 1 else f"{s.slide} (fold {cell.record.fold})": s for s in cell.scores
     }
+
+
+def slide_widenings(cells: Sequence[StoredCell]) -> dict[str, float]:
+    """How far resamples of each slide are spread: by the widest range of any model's residuals.
+
+    Oracles have no say in it, unless there is nothing else.
+    """
+    models = [cell for cell in cells if cell.record.kind != "oracle"] or list(cells)
+    out: dict[str, float] = {}
+    for members in by_model(models).values():
+        for cell in members:
+            for name, s in named_scores(cell, members).items():
+                out[name] = max(out.get(name, 1.0), widening(s.range_um, s.block_um, s.blocks))
+    return out
 
 
 def tested_slides(cells: Sequence[StoredCell]) -> tuple[tuple[SlideScores, ...], frozenset[str]]:

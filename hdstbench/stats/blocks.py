@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
+from scipy.special import erf
 
 from hdstbench.arrays import FloatArray, IntArray
 from hdstbench.rng import stream
@@ -114,3 +115,28 @@ def _squares(xy_um: FloatArray, width: float) -> IntArray:
     cells = np.floor((xy_um - xy_um.min(axis=0)) / width).astype(np.int64)
     _, number = np.unique(cells, axis=0, return_inverse=True)
     return number.reshape(-1)
+
+
+def widening(range_um: float, block_um: float, blocks: int) -> float:
+    """By how much resamples of blocks have to be spread, so that their spread is that of new slides.
+
+    Drawn apart, blocks lose what they share across their edges. Where values are correlated as
+    exp(-d^2 / r^2), products of two of them are as exp(-2 d^2 / r^2), and the share of the variance of
+    their mean that lies within squares of side L is g(sqrt(2) L / r)^2 with g(a) = erf(a) -
+    (1 - exp(-a^2)) / (a sqrt(pi)); so the spread is divided by g. Drawing from n blocks with their own
+    mean loses another sqrt((n - 1) / n). docs/statistics.md shows what this gives.
+
+    Args:
+        range_um: Distance at which residuals' correlation has fallen to 1/e; beyond the blocks' width
+            it counts as that, for nothing can be said then.
+        block_um: Width of a block.
+        blocks: Their number.
+
+    Returns:
+        1 or more.
+    """
+    few = np.sqrt(blocks / (blocks - 1)) if blocks > 1 else 1.0
+    if range_um <= 0:
+        return float(few)
+    a = np.sqrt(2) * max(block_um / range_um, 1.0)
+    return float(few / (erf(a) - (1 - np.exp(-(a**2))) / (a * np.sqrt(np.pi))))

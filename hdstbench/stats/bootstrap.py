@@ -15,12 +15,16 @@ LEVEL = 95.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideMoments:
-    """Moments of one test slide by bootstrap block, and the genes that are scored on it, [G]."""
+    """Moments of one test slide by bootstrap block, and the genes that are scored on it, [G].
+
+    Resamples are spread by `widening` around the value of the slide; it has to be the same for all models.
+    """
 
     slide: str
     patient: str
     moments: Moments
     scored: BoolArray
+    widening: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,8 @@ def resampled_pcc(slides: Sequence[SlideMoments], resamples: int = RESAMPLES) ->
         r = correlation_of(weights, slide.moments)[:, slide.scored]
         varies = ~np.isnan(r)
         mean = np.where(varies, r, 0).sum(axis=1) / np.maximum(varies.sum(axis=1), 1)
-        of_patient.setdefault(slide.patient, []).append(mean)
+        spread = mean[0] + slide.widening * (mean - mean[0])
+        of_patient.setdefault(slide.patient, []).append(np.asarray(spread))
     out = np.asarray(np.mean([np.mean(values, axis=0) for values in of_patient.values()], axis=0))
     if any(len(slide.moments.n) == 1 for slide in slides):
         out[1:] = np.nan
