@@ -37,7 +37,12 @@ FEW = 32
 
 def slides(folder: Path, name: str = "8um") -> list[Slide]:
     """The fullest block of each of three simulated slides; 256 bins at 8 um."""
-    simulate(Cohort(slides=3, size_mm=0.3), folder / "demo")
+    return [v.take(max(v.blocks(), key=len)) for v in whole_slides(folder, name, 0.3)]
+
+
+def whole_slides(folder: Path, name: str, size_mm: float) -> list[Slide]:
+    """Three simulated slides of 0.25 um a pixel, as far as they are in tissue; the last is the tested one."""
+    simulate(Cohort(slides=3, size_mm=size_mm), folder / "demo")
     card = folder / "demo" / "dataset.toml"
     card.write_text(card.read_text().replace("mpp = 0.5", "mpp = 0.25"))
     dataset = load_dataset(str(card))
@@ -46,8 +51,7 @@ def slides(folder: Path, name: str = "8um") -> list[Slide]:
     folders = {s.id: prepare_slide(dataset, s, res) for s in dataset.card.samples}
     fold = open_fold(job.task, job.split, 0, folders)
     views = [*fold.train, fold.test[0].slide]
-    views = [open_slide(v._folder, v.genes[:GENES], v.target) for v in views]
-    return [v.take(max(v.blocks(), key=len)) for v in views]
+    return [open_slide(v._folder, v.genes[:GENES], v.target) for v in views]
 
 
 def measure(name: str, train: list[Slide], test: Slide, folder: Path) -> Cost:

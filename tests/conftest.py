@@ -12,6 +12,7 @@ from hdstbench.simulate.cohort import Cohort, simulate
 
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(threads, "1")  # as in a worker: the same bits, and no crowding of two cores
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as in a worker
 
 
 @pytest.fixture(scope="session", autouse=True)

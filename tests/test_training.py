@@ -87,9 +87,9 @@ def test_the_cosine_ends_near_one_per_cent(
     rates = []
     step = _Loop._one_step
 
-    def watched(self: _Loop, batch: object, epoch: int) -> object:
+    def watched(self: _Loop, batch: object, labels: object, epoch: int) -> object:
         rates.append(self._factor())
-        return step(self, batch, epoch)  # type: ignore[arg-type]
+        return step(self, batch, labels, epoch)  # type: ignore[arg-type]
 
     monkeypatch.setattr(_Loop, "_one_step", watched)
     config = replace(plugin.recipes["tiny"], schedule="cosine", epochs=5, batch_size=100, patience=0)

@@ -13,6 +13,7 @@ C = TypeVar("C")
 Kind = Literal["model", "variant", "control"]
 Context = Literal["unit", "block", "slide"]
 Scope = Literal["any", "within-slide"]
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class RunContext:
     Attributes:
         seed: Seeds every random draw of the model; the same seed gives the same numbers.
         device: "cpu" or "cuda".
-        precision: "fp32" or "bf16".
+        precision: "fp32"; "tf32", which rounds factors of products on a GPU; or "bf16", for autocast.
         scratch: An empty folder of this cell.
         cache: A folder shared by all cells, for what depends on pixels and weights alone.
         weights: File that the model starts from: its encoder's weights, or the authors' checkpoint of
@@ -45,7 +46,7 @@ class RunContext:
     scratch: Path
     cache: Path
     device: str = "cpu"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     weights: Path | None = None
     encoder_weights: Path | None = None
     report: Callable[[Progress], None] = lambda _: None

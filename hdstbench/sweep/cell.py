@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 
 from hdstbench.arrays import FloatArray
-from hdstbench.plugins.plugin import Model, Progress, RunContext
+from hdstbench.plugins.plugin import Model, Precision, Progress, RunContext
 from hdstbench.plugins.registry import load_model
 from hdstbench.protocol.splits import Split
 from hdstbench.protocol.task import Fold, Task, open_fold
@@ -31,7 +31,7 @@ from hdstbench.records import (
     scores_version,
 )
 from hdstbench.sweep import oracle
-from hdstbench.sweep.device import is_out_of_memory, peak_device_mb, reset_device_peak
+from hdstbench.sweep.device import is_out_of_memory, peak_device_mb, reset_device_peak, set_policy
 from hdstbench.sweep.memory import peak_host_mb, reset_peak
 from hdstbench.sweep.score import FoldScores, check_predictions, score_fold
 
@@ -147,13 +147,14 @@ def _fit(
     context = RunContext(
         seed=cell.record.seed,
         device=cell.record.device,
-        precision=cast(Literal["fp32", "bf16"], cell.record.precision),
+        precision=cast(Precision, cell.record.precision),
         scratch=part / "scratch",
         cache=cell.cache,
         weights=cell.weights,
         encoder_weights=cell.encoder_weights,
         report=report,
     )
+    set_policy(context.device, context.precision, deterministic=cell.record.deterministic)
     model = load_model(cell.model).build(cell.config)
     started = time.perf_counter()
     model.fit(fold.train, fold.val, context)

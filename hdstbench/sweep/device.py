@@ -6,6 +6,7 @@ import sys
 from typing import Literal
 
 from hdstbench.errors import DataError
+from hdstbench.plugins.plugin import Precision
 
 
 def reset_device_peak(device: str) -> None:
@@ -21,6 +22,21 @@ def peak_device_mb(device: str) -> float:
     if device != "cuda":
         return 0.0
     return round(float(sys.modules["torch"].cuda.max_memory_allocated()) / 2**20, 1)
+
+
+def set_policy(device: str, precision: Precision, *, deterministic: bool) -> None:
+    """Say how a GPU multiplies: in full precision for fp32, in TF32 otherwise.
+
+    With `deterministic`, only operations that give the same bits every time are used; one that has no
+    such form fails, and says so.
+    """
+    if device == "cpu":
+        return
+    import torch  # noqa: PLC0415 - in a worker with a GPU only
+
+    torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    torch.use_deterministic_algorithms(deterministic)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

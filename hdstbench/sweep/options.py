@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hdstbench.errors import DataError
+from hdstbench.plugins.plugin import Precision
 from hdstbench.protocol.rules import Name
 from hdstbench.strict import build, read_toml
 from hdstbench.sweep.rows import RowSpec, find_preset
@@ -32,6 +33,7 @@ class Options:
         encoder: Replaces the image encoder of models that have one.
         weights: "pretrained", "none" or a file; empty for what the recipe says.
         bins: "sample", or "all" blocks of the tissue.
+        deterministic: The same bits on every run on a GPU too; on a CPU they always are.
         workers: 0 for one a CPU core, or one on a GPU.
         timeout: Seconds that a cell may take; 0 for no limit.
         mirror: Base address that files are fetched from, instead of the card's.
@@ -53,7 +55,8 @@ class Options:
     weights: str = ""
     bins: Literal["sample", "all"] = "sample"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
+    deterministic: bool = False
     workers: int = 0
     timeout: float = 0.0
     mirror: str = ""

@@ -176,6 +176,8 @@ def _cell(job: Job, setting: Setting, folders: Mapping[str, Path], options: Opti
 def _record(job: Job, setting: Setting, options: Options, draw: _Draw) -> Record:
     """What is known of a cell before it runs; its key hashes all that changes its predictions."""
     key = [ENGINE, *setting.key(), job.task.hash, dataclasses.asdict(draw), options.precision]
+    if options.deterministic and draw.device != "cpu":
+        key.append("deterministic")
     return Record(
         key=hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16],
         model=setting.name,
@@ -190,6 +192,7 @@ def _record(job: Job, setting: Setting, options: Options, draw: _Draw) -> Record
         flags=(*job.flags, *setting.flags),
         device=draw.device,
         precision=options.precision,
+        deterministic=options.deterministic and draw.device != "cpu",
         plugin=setting.origin,
         versions=versions(),
         commit=commit(),

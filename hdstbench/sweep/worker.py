@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from threading import Lock
 
 from hdstbench.plugins.plugin import Progress
 from hdstbench.records import Record
@@ -13,6 +14,8 @@ from hdstbench.sweep.cell import Cell, run_cell
 
 PATIENCE_S = 5.0
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+"""Without it, products on a GPU may differ from run to run; it costs 32 MB of its memory."""
 
 
 @dataclass(slots=True)
@@ -49,8 +52,8 @@ def start_worker() -> Worker:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # read when the child imports its libraries
+    before = {name: os.environ.get(name) for name in (*THREADS, *CUBLAS)}
+    os.environ.update({**dict.fromkeys(THREADS, "1"), **CUBLAS})  # read when the child imports its libraries
     try:
         process.start()
     finally:
@@ -80,9 +83,12 @@ class _Alone(BaseException):
 
 
 def _reporter(pipe: "Connection[Progress | Record, Cell | None]") -> Callable[[Progress], None]:
+    lock = Lock()  # features may be computed in a thread of their own
+
     def report(progress: Progress) -> None:
         try:
-            pipe.send(progress)
+            with lock:
+                pipe.send(progress)
         except BrokenPipeError as error:
             raise _Alone from error
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from hdstbench.arrays import IntArray, Pixels
 from hdstbench.protocol.slide import Slide
+from hdstbench.torchkit.ahead import send
 
 SYMMETRIES = 8
 
@@ -50,7 +51,7 @@ def to_tensor(patches: Pixels, device: str, size: int = 0) -> Tensor:
         device: Where to.
         size: Side to reduce or enlarge them to; 0 leaves them.
     """
-    tensor = torch.from_numpy(patches).to(device).permute(0, 3, 1, 2)
+    tensor = send(patches, device).permute(0, 3, 1, 2)
     if size in (0, tensor.shape[-1]):
         return tensor.contiguous()
     scaled = functional.interpolate(tensor.float(), (size, size), mode="bilinear", antialias=True)

@@ -17,6 +17,7 @@ from hdstbench.arrays import FloatArray
 from hdstbench.plugins.plugin import Model, Progress, RunContext
 from hdstbench.protocol.slide import Slide
 from hdstbench.rng import seed_of, stream
+from hdstbench.torchkit.ahead import ahead, send
 from hdstbench.torchkit.batch import Batch, BatchLabels, some_blocks
 from hdstbench.torchkit.schedule import Schedule, rate_factor
 from hdstbench.torchkit.space import TASK, SpaceName, make_space
@@ -96,7 +97,7 @@ class TorchModel(Model, ABC):
     def labels(self, batch: Batch) -> BatchLabels:
         """Hook: targets of a batch; a model of several levels adds theirs."""
         target = self.space.inward(batch.slide.need_labels().target(batch.index))
-        return BatchLabels(target=torch.from_numpy(target).to(self.device))
+        return BatchLabels(target=send(target, self.device))
 
     def training_mean(self, train: Sequence[Slide]) -> Tensor:
         """Mean of what is trained on over the training units, float32 [G]."""
@@ -140,7 +141,7 @@ class TorchModel(Model, ABC):
         out = np.zeros((len(slide), len(slide.genes)), np.float32)
         self.net.eval()
         with torch.inference_mode():
-            for batch in self.batches(slide, None):
+            for batch in ahead(self.batches(slide, None), self.device):
                 with self.autocast():
                     predicted = self.infer(batch)
                 out[batch.index] = predicted.float().cpu().numpy()
@@ -187,6 +188,7 @@ class _Loop:
     def run(self) -> float:
         """Train; the net then has the weights of the best epoch, whose validation error is returned."""
         best, best_state, since = math.inf, copy.deepcopy(self.model.net.state_dict()), 0
+        self._make_features()
         for epoch in range(self.config.epochs):
             self._epoch(epoch)
             error = self._validate()
@@ -202,32 +204,43 @@ class _Loop:
         self.model.net.load_state_dict(best_state)
         return best
 
+    def _make_features(self) -> None:
+        """Have what a model computes once a slide, so that it is not computed beside training."""
+        if self.context.device != "cpu":
+            for slide in self.train:
+                next(self.model.batches(slide, None), None)
+
     def _epoch(self, epoch: int) -> None:
         self.model.net.train()
         torch.manual_seed(seed_of("epoch", self.context.seed, epoch))
         rng = stream("epoch", self.context.seed, epoch)
         loss = torch.zeros(())
+        for batch, labels in ahead(self._drawn(rng), self.context.device):
+            loss = self._one_step(batch, labels, epoch)
+        self._tell(loss, epoch)
+
+    def _drawn(self, rng: np.random.Generator) -> Iterator[tuple[Batch, BatchLabels]]:
+        """Draw the batches of one epoch with their labels."""
         for number in rng.permutation(len(self.train)):
             slide = self.train[number]
             units = self._units(slide)
             for batch in self.model.batches(slide, rng):
-                loss = self._one_step(batch, epoch)
+                yield batch, self.model.labels(batch)
                 units -= len(batch.index)
                 if units <= 0:
                     break
-        self._tell(loss, epoch)
 
     def _units(self, slide: Slide) -> int:
         """How many units of a slide one epoch takes."""
         share = self.config.epoch_units / len(self.train)
         return min(len(slide), math.ceil(share)) if self.config.epoch_units else len(slide)
 
-    def _one_step(self, batch: Batch, epoch: int) -> Tensor:
+    def _one_step(self, batch: Batch, labels: BatchLabels, epoch: int) -> Tensor:
         rate = self.config.learning_rate * self.trial.rate * self._factor()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         with self.model.autocast():
-            loss = self.model.loss(batch, self.model.labels(batch))
+            loss = self.model.loss(batch, labels)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
