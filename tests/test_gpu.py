@@ -61,7 +61,7 @@ def test_training_on_a_gpu_goes_where_it_goes_on_a_cpu(
 
     scale = float(np.sqrt(np.mean((on_cpu - on_cpu.mean(axis=0)) ** 2)))
     assert np.isfinite(on_gpu).all()
-    assert float(np.sqrt(np.mean((on_cpu - on_gpu) ** 2))) < 0.5 * scale or _alike(on_cpu, on_gpu) > 0.9
+    assert float(np.sqrt(np.mean((on_cpu - on_gpu) ** 2))) < 0.5 * scale or _alike(on_cpu, on_gpu) > 0.8
 
 
 @needs_gpu

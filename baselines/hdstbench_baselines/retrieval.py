@@ -6,7 +6,8 @@ and however the work is cut: units with the same row share one distance, which i
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,8 +24,10 @@ CELLS = 2**24
 """Similarities of one chunk, in float32."""
 PIECE = 4096
 """Pairs whose distance is taken at once."""
-UNIT = {"highest": 2.0**-24, "high": 2.0**-10, "medium": 2.0**-7}
-"""Rounding error of a product, by torch's setting for float32 matrix products."""
+UNIT = 2.0**-24
+"""Rounding error of a product of float32; TF32 would leave hundreds of times more to look at exactly."""
+GPU_NUMBERS = 2**25
+"""Numbers of the rows whose distance a GPU takes at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class Bank:
         if not len(queries):
             return np.zeros((0, k), np.int64)
         step, parts = max(1, self.cells // len(candidates.rows)), []
-        with torch.no_grad(), torch.autocast(self.rows.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(self.rows.device.type, enabled=False), _full_precision():
             for chunk in queries.split(step):
                 rows = self._measured(chunk.to(self.rows.device))
                 parts.append(self._search(rows, candidates, k))
@@ -173,15 +176,30 @@ class Bank:
         score = torch.addmm(-candidates.half, near, candidates.centred.T)  # falls with the distance
         reached = score.topk(min(k, score.shape[1]), sorted=True).values[:, -1:]
         longest = (2 * candidates.half.max()).sqrt()
-        error = UNIT[torch.get_float32_matmul_precision()] * (near.shape[1] + 8)
+        error = UNIT * (near.shape[1] + 8)
         slack = 2 * error * longest * (near.norm(dim=1, keepdim=True) + longest)
         query, row = (score >= reached - slack).nonzero(as_tuple=True)
         distance = _distances(queries, candidates.rows, query, row)
         return _ordered(query.cpu().numpy(), row.cpu().numpy(), distance.cpu().numpy(), candidates, k)
 
 
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """No TF32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def _distances(queries: Tensor, rows: Tensor, query: Tensor, row: Tensor) -> Tensor:
     """Squared distances of pairs that come by query, float64 [P]; one query after another fits caches."""
+    if rows.is_cuda:  # many at once, since each call costs more than its work
+        step = max(1, GPU_NUMBERS // rows.shape[1])
+        pairs = zip(row.split(step), query.split(step), strict=True)
+        return torch.cat([(rows[a].double() - queries[b].double()).square_().sum(dim=1) for a, b in pairs])
     many = torch.bincount(query, minlength=len(queries)).tolist()
     exact = queries.double()
     parts = [

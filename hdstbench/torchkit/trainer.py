@@ -277,8 +277,8 @@ class _Loop:
 
 
 def _optimiser(config: Training, trained: list[nn.Parameter]) -> torch.optim.Optimizer:
-    rate, decay = config.learning_rate, config.weight_decay
+    rate, decay, fused = config.learning_rate, config.weight_decay, any(p.is_cuda for p in trained)
     if config.optimiser == "sgd":
-        return torch.optim.SGD(trained, lr=rate, momentum=config.momentum, weight_decay=decay)
+        return torch.optim.SGD(trained, lr=rate, momentum=config.momentum, weight_decay=decay, fused=fused)
     kind = torch.optim.Adam if config.optimiser == "adam" else torch.optim.AdamW
-    return kind(trained, lr=rate, weight_decay=decay)
+    return kind(trained, lr=rate, weight_decay=decay, fused=fused)
