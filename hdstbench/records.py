@@ -14,7 +14,7 @@ from hdstbench.metrics.moments import Moments
 from hdstbench.strict import build
 
 SCHEMA = 1
-SCORES = 2
+SCORES = 3
 """Raised when scores of the same predictions change; scores are then computed again."""
 
 SCORES_FILE = "scores.json"
@@ -71,6 +71,63 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CeilingScores:
+    """What was attainable on a slide (`hdstbench.metrics.ceiling`), over the scored genes of the panel.
+
+    Attributes:
+        genes: Genes with a measurable signal: all means but the last are over these.
+        unmeasurable: Genes without.
+        pcc: Mean correlation of the model.
+        value: Mean ceiling, extrapolated.
+        low: Its lower bracket, sqrt(r) of thinned halves.
+        high: Its upper bracket, Spearman and Brown's.
+        sd: Standard error of `value`, genes taken as independent.
+        pcc_unmeasurable: Mean correlation of the model over genes without a measurable signal.
+    """
+
+    genes: int
+    unmeasurable: int
+    pcc: float | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    sd: float | None = None
+    pcc_unmeasurable: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpatialScores:
+    """How a slide's predicted maps look, on its dense windows; on all scored units of one without.
+
+    Means over scored genes of means over windows; None where nothing could be taken.
+
+    Attributes:
+        windows: How many.
+        units: In all of them.
+        moran: Moran's I of the measurement.
+        moran_gap: That of the prediction less that of the measurement; above 0 where it is smoother.
+        ssim: Structural similarity in windows of 7 x 7 units.
+        variance_ratio: Variance of the prediction over that of the measurement.
+        flat: Pairs of gene and window whose prediction is constant; they have no Moran's I.
+        spots: Spots that the windows' units fill.
+        pcc_spot: Correlation over those spots of the units' predictions, brought to rates, averaged and
+            logged again, with what was measured in the spots.
+        pcc_spot_library: The same with units weighted by their true library sizes, which no model knows.
+    """
+
+    windows: int
+    units: int
+    moran: float | None = None
+    moran_gap: float | None = None
+    ssim: float | None = None
+    variance_ratio: float | None = None
+    flat: int = 0
+    spots: int = 0
+    pcc_spot: float | None = None
+    pcc_spot_library: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SlideScores:
     """Scores of one test slide; every mean is over the genes that are scored on it.
 
@@ -87,6 +144,10 @@ class SlideScores:
         patch_um: The largest patch, in which two units share pixels.
         blocks: Blocks of the bootstrap.
         block_um: Their width; at least twice `range_um` and `patch_um`, or the interval is too narrow.
+        flat_units: Units whose genes are predicted or measured as all alike; they count as 0 in `pcc_bin`.
+        pcc_gene_depth: Mean over genes of the correlation beyond a line in log library size.
+        classes: pcc_gene over the thirds of the genes by training mean: high, middle, low.
+        strata: pcc_gene within each labelled stratum of at least 50 units.
     """
 
     slide: str
@@ -106,6 +167,12 @@ class SlideScores:
     blocks: int
     block_um: float
     units_left_out: dict[str, int] = field(default_factory=dict)
+    flat_units: int = 0
+    pcc_gene_depth: float | None = None
+    classes: dict[str, float] = field(default_factory=dict)
+    strata: dict[str, float] = field(default_factory=dict)
+    ceiling: CeilingScores | None = None
+    spatial: SpatialScores | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +219,11 @@ def load_scores(folder: Path) -> tuple[SlideScores, ...]:
     """Read a cell's scores, one entry a test slide."""
     found = load_json(folder / SCORES_FILE)
     return tuple(build(SlideScores, entry, str(folder / SCORES_FILE)) for entry in found["slides"])
+
+
+def scored_genes(folder: Path) -> tuple[str, ...]:
+    """Ids of the genes that a cell predicted, in the order of its moments."""
+    return tuple(load_json(folder / SCORES_FILE).get("genes", ()))
 
 
 def scores_version(folder: Path) -> int:

@@ -22,6 +22,7 @@ from hdstbench.report.cells import (
     tested_slides,
 )
 from hdstbench.report.markers import Marker, load_markers
+from hdstbench.report.more import more_scores, totals
 from hdstbench.stats.bootstrap import Interval, interval, mean_over, paired
 from hdstbench.stats.compare import Comparison, compare_all, new_patients
 from hdstbench.stats.ranks import Standing, standings
@@ -92,6 +93,7 @@ class Row:
         failed: Cells that are not whole, with the reason.
         cost: Seconds, memory and parameters.
         changes: Options of its recipe that the sweep changed.
+        more: Further scores by name (`hdstbench.report.more`).
     """
 
     model: str
@@ -111,6 +113,7 @@ class Row:
     by_tissue: dict[str, float] = field(default_factory=dict)
     new_patients: Interval | None = None
     standing: Standing | None = None
+    more: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +128,8 @@ class Board:
             whole.
         markers: Genes that were asked for beside the panel.
         comparisons: Of every pair of whole models and variants.
+        windows: Dense windows of the tested slides.
+        ceiling_genes: Pairs of gene and slide with a measurable signal, and without.
     """
 
     plan: Plan
@@ -134,6 +139,8 @@ class Board:
     ridge: BetterRidge
     markers: tuple[Marker, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+    windows: int = 0
+    ceiling_genes: tuple[int, int] = (0, 0)
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -180,6 +187,7 @@ def load_board(path: Path) -> Board:
     ordered = sorted(rows, key=partial(_rank, plan.headline))
     ordered, comparisons = _ranked(ordered, known.samples)
     slides, narrow = tested_slides(good)
+    any_model = next(iter(whole.values()), [])
     markers = load_markers({name: _folders(path, plan, name) for name in whole})
     return Board(
         plan=plan,
@@ -189,6 +197,15 @@ def load_board(path: Path) -> Board:
         ridge=known.ridge,
         markers=markers,
         comparisons=comparisons,
+        windows=0 if _on_all_units(slides) else totals(any_model, "spatial", "windows"),
+        ceiling_genes=(totals(any_model, "ceiling", "genes"), totals(any_model, "ceiling", "unmeasurable")),
+    )
+
+
+def _on_all_units(slides: Sequence[SlideScores]) -> bool:
+    """Whether maps were scored on all scored units, there being no windows."""
+    return all(
+        s.spatial is not None and s.spatial.units == s.units and s.spatial.windows == 1 for s in slides
     )
 
 
@@ -253,6 +270,7 @@ def _row(model: str, cells: Sequence[StoredCell], known: _Known, plan: Plan) -> 
         failed=tuple(failed),
         cost=_cost(cells),
         changes=record.changes,
+        more=more_scores(cells) if whole else {},
     )
 
 

@@ -15,6 +15,7 @@ from hdstbench.records import (
     load_moments,
     load_record,
     load_scores,
+    scored_genes,
     scores_version,
 )
 from hdstbench.stats.blocks import MIN_BLOCKS, widening
@@ -32,6 +33,7 @@ class StoredCell:
     scores: tuple[SlideScores, ...]
     moments: dict[str, GeneSums]
     version: int = 0
+    genes: tuple[str, ...] = ()
 
 
 def load_cell(folder: Path) -> StoredCell:
@@ -43,7 +45,8 @@ def load_cell(folder: Path) -> StoredCell:
     record = load_record(folder)
     if record.status != "ok":
         return StoredCell(record, (), {})
-    return StoredCell(record, load_scores(folder), load_moments(folder), scores_version(folder))
+    scores, genes = load_scores(folder), scored_genes(folder)
+    return StoredCell(record, scores, load_moments(folder), scores_version(folder), genes)
 
 
 def by_model(cells: Sequence[StoredCell]) -> dict[str, list[StoredCell]]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from hdstbench.report.board import METRICS, REFERENCE, Board, Plan, Row
 from hdstbench.report.markers import markers_section
+from hdstbench.report.spatial import ceiling_cell, ceiling_note, maps_section, parts_section
 from hdstbench.report.standing import (
     pairs_section,
     patients_section,
@@ -111,6 +112,8 @@ def render(board: Board) -> str:
     parts += [
         patients_section(board),
         tissues_section(board),
+        maps_section(board),
+        parts_section(board),
         _counts(board),
         MEANING,
         _flag_notes(board),
@@ -139,6 +142,7 @@ def _score_table(board: Board) -> str:
         "95 %",
         "rank",
         "ties",
+        "of ceiling",
         "over shuffled",
         "hvg50 ↑",
         "MSE ↓",
@@ -158,8 +162,8 @@ def _score_table(board: Board) -> str:
         value, between, *others = _score_cells(row)
         others[-2] = _beside_blind(row, others[-2], blind)
         setup = (row.encoder or "–", ", ".join(row.flags) or "–")
-        lines.append((name, value, between, *standing_cells(row), *others, *setup))
-    notes = [note for note in (standing_note(board), ridge_note(board)) if note]
+        lines.append((name, value, between, *standing_cells(row), ceiling_cell(row), *others, *setup))
+    notes = [note for note in (standing_note(board), ridge_note(board), ceiling_note(board)) if note]
     return "\n\n".join([markdown_table(*headline_first(board.plan, head, lines)), *notes])
 
 
@@ -298,6 +302,7 @@ def frame(board: Board) -> pd.DataFrame:
         values |= _limits("new_patients", row.new_patients)
         values |= standing_columns(row)
         values |= {"not_above_better_ridge": board.marked(row)}
+        values |= {name: row.more.get(name) for name in sorted({n for r in board.rows for n in r.more})}
         values |= {f"pcc_marker_{m.name}": m.pcc.get(row.model) for m in board.markers}
         rows.append(values | {"flags": " ".join(row.flags), "failed": "; ".join(row.failed)})
     return pd.DataFrame(rows)

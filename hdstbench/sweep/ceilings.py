@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hdstbench.arrays import FloatArray, IntArray
 from hdstbench.metrics.ceiling import VERSION, Ceiling, ceiling
 from hdstbench.protocol.slide import Slide
+from hdstbench.records import CeilingScores
 from hdstbench.rng import stream
 
 
@@ -76,3 +78,39 @@ def _save(path: Path, found: Ceiling) -> None:
         part.replace(path)
     except OSError:  # full or read-only: only time is lost
         part.unlink(missing_ok=True)
+
+
+def score_ceiling(found: Ceiling, r: FloatArray, used: IntArray) -> CeilingScores:
+    """Sum up a model's correlations and what was attainable over the scored genes.
+
+    Args:
+        found: Of the slide's genes.
+        r: The model's correlation of each, [G].
+        used: Genes that are scored.
+    """
+    clear = used[found.measurable[used]]
+    rest = used[~found.measurable[used]]
+    means = {name: _mean(getattr(found, name)[clear]) for name in ("value", "low", "high")}
+    return CeilingScores(
+        genes=len(clear),
+        unmeasurable=len(rest),
+        pcc=_mean(r[clear]),
+        sd=float(np.sqrt((found.sd[clear] ** 2).sum()) / len(clear)) if len(clear) else None,
+        pcc_unmeasurable=_mean(r[rest]),
+        **means,
+    )
+
+
+def _mean(values: FloatArray) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def ceiling_columns(found: Ceiling) -> dict[str, FloatArray]:
+    """Columns of a table of genes."""
+    return {
+        "ceiling": found.value,
+        "ceiling_low": found.low,
+        "ceiling_high": found.high,
+        "ceiling_sd": found.sd,
+        "measurable": found.measurable.astype(np.float64),
+    }

@@ -200,7 +200,10 @@ def _save_predictions(part: Path, fold: Fold, predictions: dict[str, FloatArray]
 def _save_scores(part: Path, fold: Fold, scores: FoldScores) -> None:
     scores.per_gene.to_parquet(part / "per_gene.parquet", index=False)
     save_moments(part / "moments.npz", scores.moments)
-    save_json(part / SCORES_FILE, {"version": SCORES, "panel": fold.panel.hash, "slides": scores.slides})
+    save_json(
+        part / SCORES_FILE,
+        {"version": SCORES, "panel": fold.panel.hash, "genes": fold.panel.genes, "slides": scores.slides},
+    )
 
 
 @contextlib.contextmanager

@@ -9,10 +9,14 @@ from hdstbench.arrays import BoolArray, FloatArray, IntArray
 from hdstbench.metrics.correlation import pearson_per_gene, pearson_per_unit
 from hdstbench.metrics.error import mae, mse, mse_skill
 from hdstbench.metrics.moments import block_moments
+from hdstbench.metrics.partial import partial_per_gene
 from hdstbench.protocol.slide import Slide
 from hdstbench.protocol.task import Fold
 from hdstbench.records import GeneSums, SlideScores
 from hdstbench.stats.blocks import residual_range, widest_blocks
+from hdstbench.sweep.agreement import spatial_scores
+from hdstbench.sweep.ceilings import ceiling_columns, ceilings_of, score_ceiling
+from hdstbench.sweep.parts import class_scores, strata_scores
 
 MIN_NONZERO = 20
 """A gene that is non-zero in fewer test units leaves the slide's panel, for all models."""
@@ -39,7 +43,9 @@ def score_fold(fold: Fold, predictions: dict[str, FloatArray]) -> FoldScores:
         view = test.slide.take(test.headline)
         predicted = predictions[view.id][test.headline]
         scores, table, sums = _score_slide(fold, view, predicted)
-        slides.append(replace(scores, units_left_out=dict(test.left_out)))
+        used = np.flatnonzero(sums.scored & sums.mean250)
+        spatial = spatial_scores(test, predictions[view.id], used)
+        slides.append(replace(scores, units_left_out=dict(test.left_out), spatial=spatial))
         tables.append(table)
         moments[view.id] = sums
     return FoldScores(slides=tuple(slides), per_gene=pd.concat(tables, ignore_index=True), moments=moments)
@@ -64,6 +70,8 @@ def _score_slide(
     p, m = predicted[:, used], measured[:, used]
     block, width = _bootstrap_blocks(view)
     hvg = fold.panel.hvg50[usable[fold.panel.hvg50]]
+    beyond = partial_per_gene(p, m, np.log1p(view.need_labels().library))
+    attainable = ceilings_of(view)
     scores = SlideScores(
         slide=view.id,
         patient=view.patient,
@@ -81,6 +89,11 @@ def _score_slide(
         patch_um=max(view.patch_px.values()) * view.mpp,
         blocks=int(block.max()) + 1,
         block_um=width,
+        flat_units=int(((np.ptp(p, axis=1) == 0) | (np.ptp(m, axis=1) == 0)).sum()) if len(used) else 0,
+        pcc_gene_depth=_mean(np.nan_to_num(beyond)),
+        classes=class_scores(r, used, fold.train_mean),
+        strata=strata_scores(view, predicted, used, MIN_NONZERO),
+        ceiling=score_ceiling(attainable, r, used),
     )
     sums = GeneSums(
         moments=block_moments(predicted, measured, block),
@@ -88,7 +101,8 @@ def _score_slide(
         mean250=_mask(main, len(usable)),
         hvg50=_mask(fold.panel.hvg50, len(usable)),
     )
-    return scores, _gene_table(fold, view, predicted, measured, r), sums
+    table = _gene_table(fold, view, predicted, measured, r).assign(**ceiling_columns(attainable))
+    return scores, table, sums
 
 
 def _mask(members: IntArray, count: int) -> BoolArray:
