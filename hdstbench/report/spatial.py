@@ -6,12 +6,13 @@ from hdstbench.report.tables import markdown_table, signed
 MAPS = """\
 Maps, on dense windows of the test slides ({windows}): `Moran's I` of the prediction less that of the
 measurement ({moran:.3f}), above 0 where the map is smoother than what was measured; `variance` of the
-prediction over that of the measurement, which holds counting noise, so that even a perfect map stays below 1;
-`SSIM` over windows of 7 x 7 units. Over all scored units: `beyond depth`, `pcc_gene` after a line in log library
-size is taken out; `pooled`, the correlation over all tested slides together, which rewards knowing each
-slide's mean.{spots}"""
-SPOTS = """ `at 56 um`: the units' predictions in the windows as rates, averaged within spots and logged again,
-against what was measured there; in brackets weighted by true library sizes, which no model knows."""
+prediction over that of the measurement, which holds counting noise, so that even a perfect map stays
+below 1; `SSIM` over windows of 7 x 7 units. Over all scored units: `beyond depth`, `pcc_gene` after a line
+in log library size is taken out; `pooled`, the correlation over all tested slides together, which rewards
+knowing each slide's mean.{spots}"""
+SPOTS = """ `at 56 um`: the units' predictions in the windows as rates, averaged within spots
+and logged again, against what was measured there; in brackets weighted by true library sizes, which no
+model knows."""
 
 
 def ceiling_cell(row: Row) -> str:
@@ -28,10 +29,10 @@ def ceiling_note(board: Board) -> str:
     m, (genes, rest) = row.more, board.ceiling_genes
     text = (
         "`of ceiling`: mean `pcc_gene` over the mean correlation that a perfect model would reach, as the "
-        f"counts' noise allows: {m['ceiling_value']:.3f} (standard error {m['ceiling_sd']:.3f} a slide; bracket "
-        f"{m['ceiling_low']:.3f} to {m['ceiling_high']:.3f}), over the {genes} pairs of gene and slide with a "
-        "measurable signal. It is an upper bound: what neighbouring units share by bleeding, and what a gene "
-        "varies beyond its rate, count as signal."
+        f"counts' noise allows: {m['ceiling_value']:.3f} (standard error {m['ceiling_sd']:.3f} a slide; "
+        f"bracket {m['ceiling_low']:.3f} to {m['ceiling_high']:.3f}), over the {genes} pairs of gene and "
+        "slide with a measurable signal. It is an upper bound: what neighbouring units share by bleeding, and what "
+        "a gene varies beyond its rate, count as signal."
     )
     return text + (f" {rest} pairs have no measurable signal." if rest else "")
 
