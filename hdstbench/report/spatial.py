@@ -31,8 +31,8 @@ def ceiling_note(board: Board) -> str:
         "`of ceiling`: mean `pcc_gene` over the mean correlation that a perfect model would reach, as the "
         f"counts' noise allows: {m['ceiling_value']:.3f} (standard error {m['ceiling_sd']:.3f} a slide; "
         f"bracket {m['ceiling_low']:.3f} to {m['ceiling_high']:.3f}), over the {genes} pairs of gene and "
-        "slide with a measurable signal. It is an upper bound: what neighbouring units share by bleeding, and what "
-        "a gene varies beyond its rate, count as signal."
+        "slide with a measurable signal. It is an upper bound: what neighbouring units share by bleeding, "
+        "and what a gene varies beyond its rate, count as signal."
     )
     return text + (f" {rest} pairs have no measurable signal." if rest else "")
 
