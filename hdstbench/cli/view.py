@@ -134,6 +134,7 @@ class TextView(View):
         self.running: dict[str, TaskID] = {}
         self.done, self.total = 0, 0
         self.began: dict[str, float] = {}
+        self.elsewhere = set[str]()
 
     @override
     def say(self, line: str) -> None:
@@ -178,6 +179,11 @@ class TextView(View):
             loss = "" if event.progress.loss is None else f" loss {event.progress.loss:.4f}"
             text = f"{name}: {event.progress.stage}{loss}"
             self.bars.update(self.running[name], completed=event.progress.share, description=text)
+        elif event.kind == "elsewhere":
+            self.bars.remove_task(self.running.pop(name))
+            if name not in self.elsewhere:
+                self.elsewhere.add(name)
+                self.say(f"{name}: another run is at it; asked for again later")
         elif event.record is not None:
             self.bars.remove_task(self.running.pop(name))
             self.bars.advance(self.overall)

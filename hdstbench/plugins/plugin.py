@@ -33,7 +33,7 @@ class RunContext:
         seed: Seeds every random draw of the model; the same seed gives the same numbers.
         device: "cpu" or "cuda".
         precision: "fp32"; "tf32", which rounds factors of products on a GPU; or "bf16", for autocast.
-        scratch: An empty folder of this cell.
+        scratch: A folder of this cell: empty, or with what a killed fit of the very same cell kept.
         cache: A folder shared by all cells, for what depends on pixels and weights alone.
         weights: File that the model starts from: its encoder's weights, or the authors' checkpoint of
             the whole model if it takes one; None means to start from random ones.

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 import time
 import traceback
@@ -31,9 +30,12 @@ from hdstbench.records import (
     scores_version,
 )
 from hdstbench.sweep import oracle
+from hdstbench.sweep.claim import claim
 from hdstbench.sweep.device import is_out_of_memory, peak_device_mb, reset_device_peak, set_policy
+from hdstbench.sweep.durable import publish, recover
 from hdstbench.sweep.memory import peak_host_mb, reset_peak
 from hdstbench.sweep.score import FoldScores, check_predictions, score_fold
+from hdstbench.sweep.store import note
 
 ORACLE = "oracle"
 PREDICTIONS, SLIDE, KEY = "predictions.npz", "slide/", "key/"
@@ -49,6 +51,7 @@ class Cell:
         folders: Prepared folder of every slide of the split.
         weights: File that the model starts from, if any.
         encoder_weights: The encoder's own weights where `weights` may be a checkpoint.
+        anew: Fit and predict again, whatever is there.
         folder: Where the cell's files go.
         cache: Folder for features, shared by all cells.
         record: What is known of the record before the cell runs.
@@ -64,6 +67,12 @@ class Cell:
     cache: Path
     record: Record
     encoder_weights: Path | None = None
+    anew: bool = False
+
+    @property
+    def run(self) -> Path:
+        """Folder of the run: it holds <data set>/<resolution>/<model>/<cell>."""
+        return self.folder.parents[3]
 
     @property
     def name(self) -> str:
@@ -73,28 +82,53 @@ class Cell:
         )
 
 
-def run_cell(cell: Cell, report: Callable[[Progress], None]) -> Record:
-    """Run a cell and write its folder; what goes wrong becomes its status and error."""
-    part = cell.folder.with_name(f"{cell.folder.name}.part{os.getpid()}")
+def run_cell(cell: Cell, report: Callable[[Progress], None]) -> Record | None:
+    """Run a cell and write its folder; what goes wrong becomes its status and error.
+
+    A fit that was killed goes on from what its model kept in the scratch folder.
+
+    Returns:
+        The record, or that of another run which was first; None if another run is at it.
+    """
+    with claim(cell.folder) as ours:
+        if not ours:
+            return None
+        recover(cell.folder)
+        return load_record(cell.folder) if is_done(cell) and not cell.anew else _run(cell, report)
+
+
+def _run(cell: Cell, report: Callable[[Progress], None]) -> Record:
+    part = part_of(cell)
     shutil.rmtree(part, ignore_errors=True)
     try:
-        (part / "scratch").mkdir(parents=True)
+        part.mkdir(parents=True)
+        scratch_of(cell).mkdir(exist_ok=True)
         with _log(part / "log.txt"):
             record = _attempt(cell, part, report)
-        shutil.rmtree(part / "scratch")
         finish(cell, part, record)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return record
 
 
+def part_of(cell: Cell) -> Path:
+    """Where a cell's files are written before they are whole; whoever holds the claim may take it."""
+    return cell.folder.with_name(f"{cell.folder.name}.part")
+
+
+def scratch_of(cell: Cell) -> Path:
+    """The model's own folder, which outlives a process that is killed."""
+    return cell.folder.with_name(f"{cell.folder.name}.scratch")
+
+
 def finish(cell: Cell, part: Path, record: Record) -> None:
-    """Put a cell's files in their place, record last."""
+    """Put a cell's files in their place, all at once; what its model kept for going on is not needed then."""
     if cell.config is not None:
         (part / "config.toml").write_text(config_toml(cell.config), encoding="utf-8")
     save_json(part / "record.json", record)
-    shutil.rmtree(cell.folder, ignore_errors=True)
-    part.rename(cell.folder)
+    publish(part, cell.folder)
+    shutil.rmtree(scratch_of(cell), ignore_errors=True)
+    note(cell.run, cell.folder, record)
 
 
 def is_fitted(cell: Cell) -> bool:
@@ -118,7 +152,7 @@ def _attempt(cell: Cell, part: Path, report: Callable[[Progress], None]) -> Reco
     reset_device_peak(cell.record.device)
     try:
         fold = open_fold(cell.task, cell.split, cell.record.fold, cell.folders)
-        if is_fitted(cell):
+        if is_fitted(cell) and not cell.anew:
             record, predictions = load_record(cell.folder), _stored(cell)
         else:
             record, predictions = _fit(cell, fold, part, report)
@@ -148,7 +182,7 @@ def _fit(
         seed=cell.record.seed,
         device=cell.record.device,
         precision=cast(Precision, cell.record.precision),
-        scratch=part / "scratch",
+        scratch=scratch_of(cell),
         cache=cell.cache,
         weights=cell.weights,
         encoder_weights=cell.encoder_weights,

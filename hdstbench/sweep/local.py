@@ -3,7 +3,6 @@
 import dataclasses
 import shutil
 import time
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -11,7 +10,9 @@ from typing import Literal
 
 from hdstbench.plugins.plugin import Progress
 from hdstbench.records import Record, Status
-from hdstbench.sweep.cell import Cell, finish
+from hdstbench.sweep.cell import Cell, finish, part_of
+from hdstbench.sweep.claim import claim
+from hdstbench.sweep.queue import Queue
 from hdstbench.sweep.worker import Worker, start_worker
 
 TICK_S = 0.5
@@ -19,9 +20,9 @@ TICK_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened to a cell."""
+    """Something that happened to a cell; "elsewhere" if another run is at it."""
 
-    kind: Literal["started", "progress", "done"]
+    kind: Literal["started", "progress", "elsewhere", "done"]
     cell: Cell
     progress: Progress | None = None
     record: Record | None = None
@@ -31,17 +32,17 @@ def run_cells(cells: Iterable[Cell], workers: int, timeout_s: float = 0.0) -> Ge
     """Run cells and yield what happens; workers are stopped when the iterator is closed.
 
     A worker that dies, or whose cell takes longer than `timeout_s`, is replaced; its cell is
-    recorded as failed and the others go on.
+    recorded as failed and the others go on. A cell that another run is at is asked for again later.
     """
-    queue = deque(cells)
+    queue = Queue(cells)
     crew = [start_worker() for _ in range(min(workers, len(queue)))]
     try:
-        while queue or any(worker.cell for worker in crew):
+        while len(queue) or any(worker.cell for worker in crew):
             for number, worker in enumerate(crew):
-                if worker.cell is None and queue:
+                if worker.cell is None and (cell := queue.next()) is not None:
                     crew[number] = _alive(worker)
-                    yield _give(crew[number], queue.popleft(), timeout_s)
-            yield from _listen(crew)
+                    yield _give(crew[number], cell, timeout_s)
+            yield from _listen(crew, queue)
     finally:
         for worker in crew:
             worker.stop()
@@ -61,20 +62,23 @@ def _give(worker: Worker, cell: Cell, timeout_s: float) -> Event:
     return Event(kind="started", cell=cell)
 
 
-def _listen(crew: list[Worker]) -> Iterator[Event]:
+def _listen(crew: list[Worker], queue: Queue) -> Iterator[Event]:
     """Yield what busy workers say within a tick, and what became of silent ones."""
     busy = {worker.pipe: worker for worker in crew if worker.cell}
+    if not busy:
+        time.sleep(TICK_S)
+        return
     heard = wait(list(busy), timeout=TICK_S)
     for pipe, worker in busy.items():
         cell = worker.cell
         assert cell is not None
         if pipe in heard:
-            yield _hear(worker, cell)
+            yield _hear(worker, cell, queue)
         if worker.cell and time.monotonic() > worker.deadline:  # however much it chats
             yield _give_up(worker, cell, "timeout", "took longer than the time limit")
 
 
-def _hear(worker: Worker, cell: Cell) -> Event:
+def _hear(worker: Worker, cell: Cell, queue: Queue) -> Event:
     try:
         said = worker.pipe.recv()
     except (EOFError, ConnectionError):
@@ -83,6 +87,9 @@ def _hear(worker: Worker, cell: Cell) -> Event:
     if isinstance(said, Progress):
         return Event(kind="progress", cell=cell, progress=said)
     worker.cell = None
+    if said is None:
+        queue.later(cell)
+        return Event(kind="elsewhere", cell=cell)
     return Event(kind="done", cell=cell, record=said)
 
 
@@ -90,10 +97,11 @@ def _give_up(worker: Worker, cell: Cell, status: Status, error: str) -> Event:
     """End a worker and write the record that it could not."""
     worker.stop()
     worker.cell = None
-    for left in cell.folder.parent.glob(f"{cell.folder.name}.part*"):
-        shutil.rmtree(left, ignore_errors=True)
     record = dataclasses.replace(cell.record, status=status, error=error)
-    part = cell.folder.with_name(f"{cell.folder.name}.part")
-    part.mkdir(parents=True)
-    finish(cell, part, record)
+    with claim(cell.folder) as ours:
+        if ours:
+            part = part_of(cell)
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            finish(cell, part, record)
     return Event(kind="done", cell=cell, record=record)

@@ -1,6 +1,9 @@
 """A worker process: runs cells one after the other, tells how they go, and may be killed."""
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -13,6 +16,7 @@ from hdstbench.records import Record
 from hdstbench.sweep.cell import Cell, run_cell
 
 PATIENCE_S = 5.0
+PR_SET_PDEATHSIG = 1
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 """Without it, products on a GPU may differ from run to run; it costs 32 MB of its memory."""
@@ -28,7 +32,7 @@ class Worker:
     """
 
     process: BaseProcess
-    pipe: "Connection[Cell | None, Progress | Record]"
+    pipe: "Connection[Cell | None, Progress | Record | None]"
     cell: Cell | None = None
     deadline: float = float("inf")
 
@@ -66,11 +70,18 @@ def start_worker() -> Worker:
     return Worker(process, ours)
 
 
-def _serve(pipe: "Connection[Progress | Record, Cell | None]") -> None:
+def _end_with_parent() -> None:
+    """Ask the system to kill this process when the main one ends, even if that was killed (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _serve(pipe: "Connection[Progress | Record | None, Cell | None]") -> None:
+    _end_with_parent()
     try:
         while (cell := pipe.recv()) is not None:
             try:
-                record = run_cell(cell, _reporter(pipe))
+                record: Record | None = run_cell(cell, _reporter(pipe))
             except OSError as error:  # the cell's folder cannot be written
                 record = replace(cell.record, status="failed", error=f"{cell.folder}: {error}")
             pipe.send(record)
@@ -82,7 +93,7 @@ class _Alone(BaseException):
     """Nobody listens any more; a model's own `except Exception` must not keep the cell going."""
 
 
-def _reporter(pipe: "Connection[Progress | Record, Cell | None]") -> Callable[[Progress], None]:
+def _reporter(pipe: "Connection[Progress | Record | None, Cell | None]") -> Callable[[Progress], None]:
     lock = Lock()  # features may be computed in a thread of their own
 
     def report(progress: Progress) -> None:

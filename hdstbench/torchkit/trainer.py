@@ -19,6 +19,7 @@ from hdstbench.protocol.slide import Slide
 from hdstbench.rng import seed_of, stream
 from hdstbench.torchkit.ahead import ahead, send
 from hdstbench.torchkit.batch import Batch, BatchLabels, some_blocks
+from hdstbench.torchkit.keep import Before, Keeper, Kept
 from hdstbench.torchkit.schedule import Schedule, rate_factor
 from hdstbench.torchkit.space import TASK, SpaceName, make_space
 
@@ -118,23 +119,33 @@ class TorchModel(Model, ABC):
     def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
         self.context, self.space = context, make_space(self.training.space, train)
         rates = self.training.rates if val and self.training.rates else (1.0,)
-        best: tuple[float, nn.Module] | None = None
-        for number, rate in enumerate(rates):
-            torch.manual_seed(seed_of("fit", context.seed))
-            self.net = self.build(len(train[0].genes)).to(context.device)
-            self.prepare(train, val)
+        keeper = Keeper(context.scratch, context.device)
+        kept = keeper.load()
+        best = kept["before"] if kept else None
+        for number, rate in list(enumerate(rates))[kept["trial"] if kept else 0 :]:
+            self._start(train, val)
+            loop = _Loop(self, train, val, _Trial(rate, number, len(rates)))
             try:
-                error = _Loop(self, train, val, _Trial(rate, number, len(rates))).run()
+                error = loop.run(keeper, kept, best)
             except DivergedError:
                 if best is None and number + 1 == len(rates):
                     raise
                 continue
-            if best is None or error < best[0]:
-                best = (error, self.net)
+            finally:
+                kept = None
+            if best is None or error < best["error"]:
+                best = {"error": error, "net": copy.deepcopy(self.net.state_dict())}
         assert best is not None
-        self.net = best[1]
-        self.validation = best[0] if val else None
+        self.net.load_state_dict(best["net"])
+        self.validation = best["error"] if val else None
         self.finish(train)
+
+    def _start(self, train: Sequence[Slide], val: Sequence[Slide]) -> None:
+        """Make the network as it is before training."""
+        context = self._context()
+        torch.manual_seed(seed_of("fit", context.seed))
+        self.net = self.build(len(train[0].genes)).to(context.device)
+        self.prepare(train, val)
 
     @override
     def predict(self, slide: Slide) -> FloatArray:
@@ -185,11 +196,22 @@ class _Loop:
         self.planned = self.config.epochs * sum(map(self._units, train))
         self.seen, self.told = 0, 0.0
 
-    def run(self) -> float:
-        """Train; the net then has the weights of the best epoch, whose validation error is returned."""
-        best, best_state, since = math.inf, copy.deepcopy(self.model.net.state_dict()), 0
+    def run(self, keeper: Keeper, kept: Kept | None = None, before: Before | None = None) -> float:
+        """Train; the net then has the weights of the best epoch, whose validation error is returned.
+
+        Args:
+            keeper: Keeps the fit between epochs.
+            kept: Where to go on from; None to begin.
+            before: The best of earlier trials, to be kept too.
+        """
+        best, best_state, since, done = math.inf, copy.deepcopy(self.model.net.state_dict()), 0, 0
+        if kept:
+            best, best_state, since, done = kept["best"], kept["best_net"], kept["since"], kept["epoch"]
+            self.seen = kept["seen"]
+            self.model.net.load_state_dict(kept["net"])
+            self.optimiser.load_state_dict(kept["optimiser"])
         self._make_features()
-        for epoch in range(self.config.epochs):
+        for epoch in range(done, self.config.epochs):
             self._epoch(epoch)
             error = self._validate()
             if not math.isfinite(error):
@@ -201,6 +223,20 @@ class _Loop:
                 since += 1
             if self.config.patience and since >= self.config.patience:
                 break
+            if keeper.due():
+                keeper.save(
+                    Kept(
+                        trial=self.trial.number,
+                        epoch=epoch + 1,
+                        best=best,
+                        since=since,
+                        seen=self.seen,
+                        net=self.model.net.state_dict(),
+                        best_net=best_state,
+                        optimiser=self.optimiser.state_dict(),
+                        before=before,
+                    )
+                )
         self.model.net.load_state_dict(best_state)
         return best
 

@@ -1,0 +1,23 @@
+"""Who works on a cell: a lock that ends with its owner, however that ends."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[bool]:
+    """Say whether this process may work on a cell's folder; while it does, no other may.
+
+    The system takes the lock back when the process ends, killed or not. It holds on one machine, and on
+    file systems that pass `flock` on to all machines.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
