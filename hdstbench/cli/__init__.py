@@ -15,6 +15,7 @@ COMMANDS = {
     "run": "Train and score models, and write the table.",
     "ls": "List models, data sets, recipes.",
     "data": "Fetch, check, convert, import, export and simulate data.",
+    "status": "Say how far a running or dead sweep is.",
     "check-model": "Try models on planted slides: do they keep the contract?",
     "leaderboard": "Write the tables of finished runs again.",
     "doctor": "Look at this installation and say what is missing.",

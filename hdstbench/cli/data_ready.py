@@ -81,3 +81,12 @@ def _get_files(dataset: Dataset, missing: Sequence[str], mirror: str, view: View
 def _portable(dataset: Dataset) -> Dataset:
     """A dataset that can be sent to another process: the card's place is not needed there."""
     return replace(dataset, place=dataset.root)
+
+
+def prepared_already(job: Job, options: Options) -> Mapping[str, Path] | int:
+    """Prepared folder of each slide of a job's split, or how many are not prepared yet; makes nothing."""
+    everything = options.bins == "all"
+    dataset, res = located(job.dataset), job.resolution
+    samples = [s for s in dataset.card.samples if s.id in job.split.slides]
+    missing = sum(not is_prepared(dataset, s, res, everything=everything) for s in samples)
+    return missing or {s.id: prepared_folder(dataset, s, res, everything=everything) for s in samples}

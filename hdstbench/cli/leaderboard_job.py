@@ -53,7 +53,7 @@ def _stored(source: str, pattern: str) -> list[Path]:
 def _copy(path: Path, output: Path) -> Path:
     """Copy a plan, its records and its picture below `output`."""
     plan, records = load_plan(path), output / RECORDS
-    cells = []
+    cells, stale = [], []
     for name in plan.cells:
         place = records / plan.stem / Path(name).parent.name / Path(name).name
         place.mkdir(parents=True, exist_ok=True)
@@ -61,11 +61,12 @@ def _copy(path: Path, output: Path) -> Path:
             if (path.parent / name / kept).is_file():
                 shutil.copyfile(path.parent / name / kept, place / kept)
         cells.append(str(place.relative_to(records)))
+        stale += cells[-1:] if name in plan.stale else []
     if (path.parent / f"{plan.stem}.png").is_file():
         shutil.copyfile(path.parent / f"{plan.stem}.png", output / f"{plan.stem}.png")
     if (path.parent / f"{plan.stem}{SUFFIX}").is_file():
         listing = load_listing(path.parent / f"{plan.stem}{SUFFIX}")
         save_json(records / f"{plan.stem}{SUFFIX}", listing)
         (output / f"{plan.stem}-targets.md").write_text(render_listing(listing), encoding="utf-8")
-    save_json(records / path.name, replace(plan, cells=tuple(cells)))
+    save_json(records / path.name, replace(plan, cells=tuple(cells), stale=tuple(stale)))
     return records / path.name

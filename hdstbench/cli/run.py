@@ -30,6 +30,11 @@ from hdstbench.cli.options import Numbers, Words, verbose
 @click.option("--workers", type=int, help="Processes; one a core, or one on a GPU, by default.")
 @click.option("--timeout", type=float, help="Seconds that a cell may take.")
 @click.option("-o", "--output", help="Folder of records and tables; runs/default by default.")
+@click.option(
+    "--overwrite",
+    type=click.Choice(["never", "stale", "always"]),
+    help="Results to make again; stale by default.",
+)
 @click.option("-C", "--config", "sweep_file", default="", help="Sweep file; ./hdstbench.toml by default.")
 @click.option("--mirror", help="Fetch files of the data set from this base address.")
 @click.option("-y", "--yes", is_flag=True, help="Fetch what is missing without asking.")

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hdstbench.cli.data_ready import have_slides
+import numpy as np
+
+from hdstbench.cli.data_ready import have_slides, prepared_already
 from hdstbench.cli.pictures import picture
 from hdstbench.cli.view import View, make_view
 from hdstbench.data.card import Dataset, load_dataset
 from hdstbench.errors import DataError, MissingError
-from hdstbench.records import save_json
+from hdstbench.records import load_record, save_json
 from hdstbench.report.board import Board, Plan, load_board
 from hdstbench.report.candidates import Source, list_candidates
 from hdstbench.report.candidates_text import SUFFIX, load_listing, write_listing
@@ -22,9 +24,11 @@ from hdstbench.sweep.cell import Cell, is_done
 from hdstbench.sweep.device import choose_device
 from hdstbench.sweep.local import run_cells
 from hdstbench.sweep.options import Options, resolve, worker_count
+from hdstbench.sweep.overwrite import overwriting
 from hdstbench.sweep.plan import Job, plan_cells, plan_job
 from hdstbench.sweep.rows import row_names
 from hdstbench.sweep.setting import Setting, set_models, settings_for
+from hdstbench.sweep.store import others
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +60,39 @@ def execute(
     if dry_run:
         for job in jobs:
             view.dry(job, [setting.name for setting in settings[job.stem]], options)
+            view.say(_expected(job, settings[job.stem], options, device))
         return True
     _need_output(Path(options.output))
     planned = []
     for job in jobs:
         folders = have_slides(job, options, view, yes=yes)
-        planned.append(Planned(job, folders, plan_cells(job, settings[job.stem], folders, options, device)))
+        cells = overwriting(plan_cells(job, settings[job.stem], folders, options, device), options.overwrite)
+        planned.append(Planned(job, folders, cells))
+    for one in planned:
+        _save_plan(one, options)
     whole = _run(planned, options, device, view, fail_fast=fail_fast)
     for one in planned:
         _write_tables(one, options, view)
         if one.job.rules.tiled:
             view.say(f"targets: {_write_targets(one, options)}")
     return whole
+
+
+def _expected(job: Job, settings: Sequence[Setting], options: Options, device: str) -> str:
+    """What of a job is there already, and what the rest takes by the cells that earlier runs left there."""
+    folders = prepared_already(job, options)
+    if isinstance(folders, int):
+        return f"  {folders} slides are not prepared yet, so that every cell is new"
+    cells = overwriting(plan_cells(job, settings, folders, options, device), options.overwrite)
+    todo = [cell for cell in cells if cell.anew or not is_done(cell)]
+    text = f"  {len(cells) - len(todo)} of {len(cells)} cells, oracles among them, are there already"
+    past = [load_record(folder) for cell in todo for folder in others(cell.folder)[-1:]]
+    seconds = [record.seconds.get("total", 0.0) for record in past if record.status == "ok"]
+    if not seconds:
+        return text
+    memory = max(record.peak_host_mb for record in past)
+    work = float(np.mean(seconds)) * len(todo)
+    return f"{text}; about {work:,.0f} s of one worker and {memory:,.0f} MiB, as older results of them took"
 
 
 def _fitting(job: Job, settings: Sequence[Setting], options: Options, view: View) -> list[Setting]:
@@ -117,7 +142,8 @@ def _resolutions(dataset: Dataset, options: Options) -> tuple[str, ...]:
 
 def _run(planned: Sequence[Planned], options: Options, device: str, view: View, *, fail_fast: bool) -> bool:
     cells = [cell for one in planned for cell in one.cells]
-    todo = [cell for cell in cells if not is_done(cell)]
+    todo = [cell for cell in cells if cell.anew or not is_done(cell)]
+    _tell_stale(cells, view)
     whole = True
     workers = worker_count(options, device, len(todo))
     with view.cells(len(cells), len(cells) - len(todo), workers):
@@ -132,7 +158,26 @@ def _run(planned: Sequence[Planned], options: Options, device: str, view: View, 
     return whole
 
 
+def _tell_stale(cells: Sequence[Cell], view: View) -> None:
+    """Say how many results of other code, data or options lie beside those of this run."""
+    kept = sum(cell.stale for cell in cells)
+    if kept:
+        view.say(f"{kept} results of other code, data or options are kept (--overwrite never) and marked")
+    beside = sum(bool(others(cell.folder)) for cell in cells if not cell.stale)
+    if beside:
+        view.say(f"{beside} cells have older results of other code, data or options, which no table uses")
+
+
 def _write_tables(one: Planned, options: Options, view: View) -> Board:
+    base = Path(options.output)
+    board = load_board(base / f"{one.job.stem}.plan.json")
+    table = write_board(board, base)
+    view.table(board, table, picture(one.job, one.folders, one.cells, board, base))
+    return board
+
+
+def _save_plan(one: Planned, options: Options) -> None:
+    """Store what is wanted before anything runs: `hdstbench status` and tables of what is there need it."""
     base = Path(options.output)
     card = one.job.dataset.card
     plan = Plan(
@@ -150,13 +195,10 @@ def _write_tables(one: Planned, options: Options, view: View) -> Board:
         tissues={sample.id: sample.tissue for sample in card.samples if sample.id in one.job.split.slides},
         kinds={cell.record.model: cell.record.kind for cell in one.cells},
         cells=tuple(str(cell.folder.relative_to(base)) for cell in one.cells),
+        stale=tuple(str(cell.folder.relative_to(base)) for cell in one.cells if cell.stale),
     )
-    path = base / f"{one.job.stem}.plan.json"
-    save_json(path, plan)
-    board = load_board(path)
-    table = write_board(board, base)
-    view.table(board, table, picture(one.job, one.folders, one.cells, board, base))
-    return board
+    base.mkdir(parents=True, exist_ok=True)
+    save_json(base / f"{one.job.stem}.plan.json", plan)
 
 
 def _write_targets(one: Planned, options: Options) -> Path:

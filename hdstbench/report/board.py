@@ -32,6 +32,7 @@ REFERENCE = "shuffled-ridge"
 """Every row is compared with what is learnt from shuffled labels."""
 RANKED = ("model", "variant")
 """Kinds that are compared with each other and ranked; controls are what they are held against."""
+STALE = "stale-result"
 METRICS = ("pcc_gene", "pcc_gene_hvg50", "pcc_bin", "mse", "mae", "mse_skill")
 
 
@@ -51,6 +52,7 @@ class Plan:
         cells: Folders of the cells, relative to the plan.
         protocol: How units, target and panel were made.
         tissues: Of each slide, as the card says.
+        stale: Those of `cells` whose results are of other code, data or options than the others'.
     """
 
     stem: str
@@ -67,6 +69,7 @@ class Plan:
     panel: str = ""
     protocol: str = "hd"
     tissues: dict[str, str] = field(default_factory=dict)
+    stale: tuple[str, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -257,7 +260,7 @@ def _row(model: str, cells: Sequence[StoredCell], known: _Known, plan: Plan) -> 
         model=model,
         kind=record.kind,
         encoder=record.encoder,
-        flags=tuple(sorted({flag for cell in cells for flag in cell.record.flags})),
+        flags=tuple(sorted({flag for cell in cells for flag in cell.record.flags} | _stale(model, plan))),
         pcc=interval(known.samples[model]) if whole else None,
         over_shuffled=known.over(model, REFERENCE),
         over_ridge=known.over(model, known.ridge.name),
@@ -272,6 +275,10 @@ def _row(model: str, cells: Sequence[StoredCell], known: _Known, plan: Plan) -> 
         changes=record.changes,
         more=more_scores(cells) if whole else {},
     )
+
+
+def _stale(model: str, plan: Plan) -> set[str]:
+    return {STALE} if any(Path(name).parent.name == model for name in plan.stale) else set()
 
 
 def _absent(model: str, plan: Plan) -> Row:

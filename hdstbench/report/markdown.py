@@ -34,6 +34,7 @@ FLAGS = {
     "named-weights": "it starts from a file that was named (`--weights`) and may have seen the test data",
     "batch-mates": "a prediction depends on the other units of its batch, which are drawn at random",
     "other-options": "options of the model's recipe were changed; which, stands below",
+    "stale-result": "made by other code, of other data or with other options (`--overwrite never`)",
     "other-encoder": "the model's own image encoder was replaced (`--encoder`)",
 }
 MEANING = """\

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 import traceback
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,6 +53,7 @@ class Cell:
         weights: File that the model starts from, if any.
         encoder_weights: The encoder's own weights where `weights` may be a checkpoint.
         anew: Fit and predict again, whatever is there.
+        stale: The folder holds a result of other code, data or options, which is to be kept.
         folder: Where the cell's files go.
         cache: Folder for features, shared by all cells.
         record: What is known of the record before the cell runs.
@@ -68,6 +70,7 @@ class Cell:
     record: Record
     encoder_weights: Path | None = None
     anew: bool = False
+    stale: bool = False
 
     @property
     def run(self) -> Path:
@@ -140,6 +143,8 @@ def is_fitted(cell: Cell) -> bool:
 
 def is_done(cell: Cell) -> bool:
     """Whether there is nothing to do: it is fitted, and scored by the scores of this version."""
+    if cell.stale:
+        return True
     if not is_fitted(cell) or load_record(cell.folder).status != "ok":
         return False
     return scores_version(cell.folder) == SCORES
@@ -152,10 +157,8 @@ def _attempt(cell: Cell, part: Path, report: Callable[[Progress], None]) -> Reco
     reset_device_peak(cell.record.device)
     try:
         fold = open_fold(cell.task, cell.split, cell.record.fold, cell.folders)
-        if is_fitted(cell) and not cell.anew:
-            record, predictions = load_record(cell.folder), _stored(cell)
-        else:
-            record, predictions = _fit(cell, fold, part, report)
+        stored = None if cell.anew else _stored(cell)
+        record, predictions = stored or _fit(cell, fold, report)
         record = dataclasses.replace(record, status="ok", error="")
         _save_predictions(part, fold, predictions)  # first: they outlive scores that fail
         report(Progress(share=1.0, stage="scoring"))
@@ -172,9 +175,7 @@ def _attempt(cell: Cell, part: Path, report: Callable[[Progress], None]) -> Reco
     )
 
 
-def _fit(
-    cell: Cell, fold: Fold, part: Path, report: Callable[[Progress], None]
-) -> tuple[Record, dict[str, FloatArray]]:
+def _fit(cell: Cell, fold: Fold, report: Callable[[Progress], None]) -> tuple[Record, dict[str, FloatArray]]:
     """Fit the cell's model and predict every test slide."""
     if cell.record.kind == ORACLE:
         return cell.record, oracle.ask(cell.record.model, fold)
@@ -214,9 +215,16 @@ def _validation(model: Model) -> float | None:
     return float(value) if value is not None and np.isfinite(value) else None
 
 
-def _stored(cell: Cell) -> dict[str, FloatArray]:
-    with np.load(cell.folder / PREDICTIONS, allow_pickle=False) as file:
-        return {name.removeprefix(SLIDE): file[name] for name in file.files if name.startswith(SLIDE)}
+def _stored(cell: Cell) -> tuple[Record, dict[str, FloatArray]] | None:
+    """Predictions of this very cell from an earlier run; None if there are none, or they are damaged."""
+    if not is_fitted(cell):
+        return None
+    try:
+        with np.load(cell.folder / PREDICTIONS, allow_pickle=False) as file:
+            found = {name.removeprefix(SLIDE): file[name] for name in file.files if name.startswith(SLIDE)}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    return load_record(cell.folder), found
 
 
 def load_prediction(folder: Path, slide: str) -> FloatArray:
@@ -228,7 +236,12 @@ def load_prediction(folder: Path, slide: str) -> FloatArray:
 def _save_predictions(part: Path, fold: Fold, predictions: dict[str, FloatArray]) -> None:
     named = {SLIDE + slide: values for slide, values in predictions.items()}
     named |= {KEY + test.slide.id: np.array(test.slide.key) for test in fold.test}
-    np.savez(part / PREDICTIONS, genes=np.array(fold.panel.genes), **named)  # type: ignore[arg-type]
+    aside = part / f"aside-{PREDICTIONS}"  # a disk may be full: no half of a file gets the name
+    try:
+        np.savez(aside, genes=np.array(fold.panel.genes), **named)  # type: ignore[arg-type]
+        aside.rename(part / PREDICTIONS)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _save_scores(part: Path, fold: Fold, scores: FoldScores) -> None:

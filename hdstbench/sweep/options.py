@@ -36,6 +36,7 @@ class Options:
         deterministic: The same bits on every run on a GPU too; on a CPU they always are.
         workers: 0 for one a CPU core, or one on a GPU.
         timeout: Seconds that a cell may take; 0 for no limit.
+        overwrite: Results to make again: none, those of other code, data or options, or all.
         mirror: Base address that files are fetched from, instead of the card's.
     """
 
@@ -61,6 +62,7 @@ class Options:
     timeout: float = 0.0
     mirror: str = ""
     output: str = "runs/default"
+    overwrite: Literal["never", "stale", "always"] = "stale"
 
 
 def resolve(given: Mapping[str, Any], sweep_file: str = "") -> tuple[Options, str]:
