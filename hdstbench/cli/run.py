@@ -29,6 +29,11 @@ from hdstbench.cli.options import Numbers, Words, verbose
 @click.option("--deterministic", is_flag=True, default=None, help="The same bits on every run, on a GPU too.")
 @click.option("--workers", type=int, help="Processes; one a core, or one on a GPU, by default.")
 @click.option("--timeout", type=float, help="Seconds that a cell may take.")
+@click.option("--executor", type=click.Choice(["local", "ray"]), help="Where cells run; local by default.")
+@click.option("--address", help="Of the Ray cluster: auto, HOST:PORT, or local to start one.")
+@click.option(
+    "--share", type=click.Choice(["shared", "store"]), help="Ray nodes see the same files, or get them sent."
+)
 @click.option("-o", "--output", help="Folder of records and tables; runs/default by default.")
 @click.option(
     "--overwrite",

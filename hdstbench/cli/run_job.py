@@ -3,7 +3,7 @@
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from hdstbench.report.candidates_text import SUFFIX, load_listing, write_listing
 from hdstbench.report.markdown import write_board
 from hdstbench.sweep.cell import Cell, is_done
 from hdstbench.sweep.device import choose_device
-from hdstbench.sweep.local import run_cells
+from hdstbench.sweep.local import Event, run_cells
+from hdstbench.sweep.on_ray import Cluster, device_of, run_on_ray
 from hdstbench.sweep.options import Options, resolve, worker_count
 from hdstbench.sweep.overwrite import overwriting
 from hdstbench.sweep.plan import Job, plan_cells, plan_job
@@ -56,7 +57,7 @@ def execute(
     jobs = plan_jobs(options)
     asked = {job.recipe: set_models(models, job.recipe, options) for job in jobs}
     settings = {job.stem: _fitting(job, asked[job.recipe], options, view) for job in jobs}
-    device = choose_device(options.device)
+    device = _device(options)
     if dry_run:
         for job in jobs:
             view.dry(job, [setting.name for setting in settings[job.stem]], options)
@@ -147,7 +148,7 @@ def _run(planned: Sequence[Planned], options: Options, device: str, view: View, 
     whole = True
     workers = worker_count(options, device, len(todo))
     with view.cells(len(cells), len(cells) - len(todo), workers):
-        events = run_cells(todo, workers, options.timeout)
+        events = _events(todo, options, workers)
         for event in events:
             view.show(event)
             if event.kind == "done" and event.record and event.record.status != "ok":
@@ -156,6 +157,25 @@ def _run(planned: Sequence[Planned], options: Options, device: str, view: View, 
                     events.close()
                     break
     return whole
+
+
+def _device(options: Options) -> str:
+    """What models compute on; of a cluster its nodes know, not this machine."""
+    if options.executor == "ray" and options.device == "auto":
+        return device_of(_cluster(options))
+    return options.device if options.executor == "ray" else choose_device(options.device)
+
+
+def _cluster(options: Options) -> Cluster:
+    return Cluster(address=options.address, data=options.share, at_once=options.workers)
+
+
+def _events(todo: Sequence[Cell], options: Options, workers: int) -> Generator[Event]:
+    if not todo:
+        return run_cells(todo, 0)
+    if options.executor == "ray":
+        return run_on_ray(todo, _cluster(options), options.timeout)
+    return run_cells(todo, workers, options.timeout)
 
 
 def _tell_stale(cells: Sequence[Cell], view: View) -> None:

@@ -98,10 +98,15 @@ def _give_up(worker: Worker, cell: Cell, status: Status, error: str) -> Event:
     worker.stop()
     worker.cell = None
     record = dataclasses.replace(cell.record, status=status, error=error)
+    record_failure(cell, record)
+    return Event(kind="done", cell=cell, record=record)
+
+
+def record_failure(cell: Cell, record: Record) -> None:
+    """Write the record of a cell that could not write its own, unless another run is at it."""
     with claim(cell.folder) as ours:
         if ours:
             part = part_of(cell)
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             finish(cell, part, record)
-    return Event(kind="done", cell=cell, record=record)

@@ -36,6 +36,9 @@ class Options:
         deterministic: The same bits on every run on a GPU too; on a CPU they always are.
         workers: 0 for one a CPU core, or one on a GPU.
         timeout: Seconds that a cell may take; 0 for no limit.
+        executor: Worker processes here, or tasks of a Ray cluster.
+        address: Of that cluster: auto, HOST:PORT, or local to start one here.
+        share: Whether its nodes see the same files, or slides and results go through Ray's object store.
         overwrite: Results to make again: none, those of other code, data or options, or all.
         mirror: Base address that files are fetched from, instead of the card's.
     """
@@ -60,6 +63,9 @@ class Options:
     deterministic: bool = False
     workers: int = 0
     timeout: float = 0.0
+    executor: Literal["local", "ray"] = "local"
+    address: str = "auto"
+    share: Literal["shared", "store"] = "shared"
     mirror: str = ""
     output: str = "runs/default"
     overwrite: Literal["never", "stale", "always"] = "stale"
