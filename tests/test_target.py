@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, sparse
 from test_within import _scramble
 
-from hdstbench.data.card import Dataset
+from hdstbench.data.card import Dataset, load_dataset
 from hdstbench.data.prepare import prepare_slide
 from hdstbench.errors import DataError, MissingError
 from hdstbench.protocol.slide import all_counts, open_slide, sampled
@@ -350,14 +350,16 @@ def test_a_median_is_that_of_training_slides_but_under_the_papers_protocol(cohor
 
     assert plan(cohort, MEDIAN).task.target == TRAINING_MEDIAN
     assert plan_job(cohort, "16um", paper).task.target == MEDIAN
-    assert plan_job(cohort, "16um", replace(paper, target=MEDIAN)).task == plan_job(cohort, "16um", paper).task
+    assert (
+        plan_job(cohort, "16um", replace(paper, target=MEDIAN)).task == plan_job(cohort, "16um", paper).task
+    )
 
 
-def test_neighbours_are_not_averaged_over_parts_of_a_slide(cohort: Dataset) -> None:
+def test_neighbours_are_not_averaged_over_parts_of_a_slide() -> None:
     options = Options(recipe="tiny", target=f"log1p-cp10k{SMOOTH}", split="within")
 
     with pytest.raises(DataError, match="averages neighbours, which split within parts"):
-        plan_job(cohort, "16um", options)
+        plan_job(load_dataset("demo"), "16um", options)
 
 
 def test_smoothed_labels_have_no_ceiling(cohort: Dataset, folders: dict[str, Path]) -> None:
@@ -368,9 +370,7 @@ def test_smoothed_labels_have_no_ceiling(cohort: Dataset, folders: dict[str, Pat
     cells = plan_cells(job, [], folders, Options(recipe="tiny", target=name), "cpu")
 
     assert np.isnan(found.value).all()
-    assert {cell.model for cell in cells} | {cell.record.model for cell in cells} >= {"depth"}
-    assert "attainable" in oracle_names(simulated=True)
-    assert "attainable" not in {cell.record.model for cell in cells}
+    assert {cell.record.model for cell in cells} == set(oracle_names(simulated=False))
 
 
 def test_a_command_names_its_target_in_a_table_of_its_own(
@@ -392,10 +392,8 @@ def test_a_command_names_its_target_in_a_table_of_its_own(
     assert "Target: **`egn-minmax`**, log10(1 + counts)" in egn
     assert "smoothed labels\n" in smooth.split("\n\n")[0] + "\n"
     assert "smoothed labels" not in plain + egn
-    scores = [
-        pd.read_csv(out / f"demo-16um{end}.csv").set_index("model") for end in ("", "-egn-minmax")
-    ]
-    assert abs(scores[0].loc["mean", "mse_skill"]) < 1e-5
+    scores = [pd.read_csv(out / f"demo-16um{end}.csv").set_index("model") for end in ("", "-egn-minmax")]
+    assert all(abs(table.loc["mean", "mse_skill"]) < 0.05 for table in scores)
     assert scores[0].loc["ridge", "mse"] != scores[1].loc["ridge", "mse"]
 
 
