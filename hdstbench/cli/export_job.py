@@ -1,5 +1,6 @@
 """Export what `hdstbench data export` asks for."""
 
+import json
 from dataclasses import asdict
 from glob import escape
 from pathlib import Path
@@ -20,9 +21,10 @@ from hdstbench.data.export import (
 )
 from hdstbench.data.prepared import Manifest, load_manifest
 from hdstbench.errors import DataError, MissingError
-from hdstbench.protocol.target import find_target
+from hdstbench.protocol.target import Target, find_target
 from hdstbench.records import Record, load_record
-from hdstbench.sweep.cell import PREDICTIONS, SLIDE
+from hdstbench.strict import build
+from hdstbench.sweep.cell import PREDICTIONS, SLIDE, TARGET
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -75,12 +77,20 @@ def cell_anndata(folder: Path) -> "AnnData":
                 f"{slide}: its prepared slide is not in {cache_root()}; places and targets are left out"
             )
         slides.append(Predicted(slide=slide, values=predicted, folder=place))
-    target = find_target(record.task["target"])
+    target = _target(record, folder / PREDICTIONS)
 
-    def transform(counts: FloatArray | IntArray, library: FloatArray | IntArray) -> FloatArray:
-        return target.of_slide(library).from_counts(counts, library)
+    def transform(counts: IntArray, library: IntArray, grid: IntArray) -> FloatArray:
+        return target.of_slide(library).of_units(counts, library, grid)
 
     return predictions_anndata(genes, slides, transform, asdict(record))
+
+
+def _target(record: Record, path: Path) -> Target:
+    """The cell's target, with what it took from training units."""
+    with np.load(path, allow_pickle=False) as file:
+        if TARGET not in file.files:
+            return find_target(record.task["target"])
+        return build(Target, json.loads(str(file[TARGET])), str(path))
 
 
 def _read(path: Path) -> tuple[list[str], dict[str, FloatArray], dict[str, str]]:

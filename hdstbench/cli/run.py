@@ -16,6 +16,7 @@ from hdstbench.cli.options import Numbers, Words, verbose
 @click.option(
     "--protocol", type=click.Choice(["hd", "magnet-paper"]), help="hd, or the MagNet paper's preparation."
 )
+@click.option("--target", help="A transform of counts such as egn-minmax; docs/targets.md lists them.")
 @click.option("--panel", help="A list of genes of the card, instead of the training slides' top 250.")
 @click.option(
     "--genes", type=Words(), help="Marker genes, ids or symbols, added to the panel and the report."

@@ -212,6 +212,7 @@ def _save_plan(one: Planned, options: Options) -> None:
         all_folds=len(one.job.split.folds),
         panel=one.job.panel,
         protocol=one.job.rules.name,
+        target=one.job.task.target if one.job.task.target != one.job.rules.target else "",
         tissues={sample.id: sample.tissue for sample in card.samples if sample.id in one.job.split.slides},
         kinds={cell.record.model: cell.record.kind for cell in one.cells},
         cells=tuple(str(cell.folder.relative_to(base)) for cell in one.cells),

@@ -18,7 +18,7 @@ from hdstbench.errors import DataError
 if TYPE_CHECKING:
     from anndata import AnnData
 
-Transform = Callable[[FloatArray | IntArray, FloatArray | IntArray], FloatArray]
+Transform = Callable[[IntArray, IntArray, IntArray], FloatArray]
 """Counts [N, G] and library sizes [N] to what is predicted, [N, G]."""
 UNIT = "unit"
 PLACE = "um from the top left corner of the image, x right, y down"
@@ -77,7 +77,7 @@ def predictions_anndata(
     Args:
         genes: Ids of the panel.
         slides: The test slides.
-        transform: From counts to targets.
+        transform: From counts, library sizes and places of all units of a slide to targets.
         about: What is known of the cell; becomes `uns["hdstbench"]`.
 
     Raises:
@@ -132,7 +132,7 @@ class _Part:
             raise DataError(msg)
         panel = sparse.csr_array(counts[:, columns]).toarray()
         symbols = dict(zip(genes, table["symbols"].astype(str)[columns].tolist(), strict=True))
-        target = transform(panel, obs["library"].to_numpy())
+        target = transform(panel, obs["library"].to_numpy(), _unit(one.folder)["grid"])
         return cls(obs, target, np.array(_unit(one.folder)["xy_um"]), symbols)
 
 

@@ -81,7 +81,7 @@ def ceiling(
     depth = _checked(counts, library, block)
     order, starts = _grouped(np.arange(len(library)) if block is None else block, rng)
     if len(order) < 2:  # noqa: PLR2004
-        return _nothing(depth.counts.shape[1])
+        return nothing(depth.counts.shape[1])
     sampler = Sampler(Depth(depth.counts[order], depth.library[order]), transform, starts)
     drawn = [sampler.draw(rng) for _ in range(SPLITS)]
     varies = np.ptp(sampler.values(sampler.depth), axis=0) > 0
@@ -118,7 +118,8 @@ def _grouped(block: IntArray, rng: np.random.Generator) -> tuple[IntArray, IntAr
     return order, np.flatnonzero(np.diff(group[order], prepend=-1))
 
 
-def _nothing(genes: int) -> Ceiling:
+def nothing(genes: int) -> Ceiling:
+    """Ceilings of which nothing is known."""
     return _summed_up(*[np.full((1, genes), np.nan)] * 3)
 
 

@@ -1,7 +1,7 @@
 """What a hidden slide does not have: counts, library sizes and targets of the panel."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from scipy import sparse
 from hdstbench.arrays import CSR, BoolArray, FloatArray, IntArray
 from hdstbench.data.prepared import load_arrays
 from hdstbench.errors import DataError
+from hdstbench.protocol.smoothing import smoothed
 from hdstbench.protocol.target import Target
 
 UNIT = "unit"
@@ -24,13 +25,26 @@ class Labels:
     _columns: IntArray = field(repr=False)
     _rows: Mapping[str, IntArray] = field(repr=False)
     _target: Target = field(repr=False)
+    _grid: IntArray | None = field(default=None, repr=False)
     _coarse: dict[str, tuple[FloatArray, BoolArray]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(
-        cls, folder: Path, genes: tuple[str, ...], target: Target, rows: Mapping[str, IntArray]
+        cls,
+        folder: Path,
+        genes: tuple[str, ...],
+        target: Target,
+        rows: Mapping[str, IntArray],
+        grid: IntArray | None = None,
     ) -> "Labels":
         """Read the labels of a prepared slide.
+
+        Args:
+            folder: The slide's folder of labels.
+            genes: Ids of the panel.
+            target: The transform on this slide.
+            rows: Units of each level.
+            grid: Row and column of every prepared unit of the slide; a smoothed target wants it.
 
         Raises:
             DataError: If the slide's table lacks a gene.
@@ -41,7 +55,7 @@ class Labels:
             msg = f"{folder.parent.name} lacks {len(missing)} genes of the panel, such as {missing[0]}"
             raise DataError(msg)
         columns = np.array([known[gene] for gene in genes], np.int64)
-        return cls(_folder=folder, _columns=columns, _rows=rows, _target=target)
+        return cls(_folder=folder, _columns=columns, _rows=rows, _target=target, _grid=grid)
 
     @staticmethod
     def read_counts(folder: Path, level: str) -> tuple[CSR, IntArray]:
@@ -54,7 +68,7 @@ class Labels:
 
     def take(self, rows: Mapping[str, IntArray]) -> "Labels":
         """Labels of other rows of the same slide."""
-        return Labels(_folder=self._folder, _columns=self._columns, _rows=rows, _target=self._target)
+        return replace(self, _rows=rows, _coarse={})
 
     @cached_property
     def library(self) -> IntArray:
@@ -71,11 +85,14 @@ class Labels:
         return self._targets if index is None else self._targets[index]
 
     def coarse(self, level: str) -> tuple[FloatArray, BoolArray]:
-        """Targets of a coarser level, float32 [M, G], and which units may be used as such, [M]."""
+        """Targets of a coarser level, float32 [M, G], and which units may be used as such, [M].
+
+        They are never smoothed: a spot or region is a sum over its units already.
+        """
         if level not in self._coarse:
             matrix, library = self._of(level)
             valid = load_arrays(self._folder / f"{level}.npz")["target"][self._rows[level]]
-            values = self._target.from_counts(matrix.toarray(), library)
+            values = self._target.plain().from_counts(matrix.toarray(), library)
             self._coarse[level] = (values, np.asarray(valid & (library > 0)))
             for array in self._coarse[level]:
                 array.setflags(write=False)
@@ -101,12 +118,23 @@ class Labels:
 
     @cached_property
     def _targets(self) -> FloatArray:
-        matrix, library = self._of(UNIT)
-        values = self._target.from_counts(matrix.toarray(), library)
+        values = self._values(self._rows[UNIT])
+        if self._target.smooths:
+            if self._grid is None:
+                msg = f"target {self._target.name} wants the places of a slide's units"
+                raise DataError(msg)
+            values = smoothed(self._grid, self._rows[UNIT], self._values)
         values.setflags(write=False)
         return values
 
+    def _values(self, rows: IntArray) -> FloatArray:
+        """Targets of prepared units, smoothing aside, [M, G]."""
+        matrix, library = self._read(UNIT, rows)
+        return self._target.plain().from_counts(matrix.toarray(), library)
+
     def _of(self, level: str) -> tuple[CSR, IntArray]:
+        return self._read(level, self._rows[level])
+
+    def _read(self, level: str, rows: IntArray) -> tuple[CSR, IntArray]:
         matrix, library = self.read_counts(self._folder, level)
-        rows = self._rows[level]
         return sparse.csr_array(matrix[rows][:, self._columns]), library[rows]

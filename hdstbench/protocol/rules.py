@@ -13,7 +13,7 @@ from hdstbench.data.levels import Resolution
 from hdstbench.data.tiles import tiled_resolution
 from hdstbench.errors import DataError, MissingError
 from hdstbench.protocol.splits import MIN_PARTS, FoldTable, Split, load_split
-from hdstbench.protocol.target import MEDIAN
+from hdstbench.protocol.target import MEDIAN, TRAINING_MEDIAN, find_target
 
 Name = Literal["hd", "magnet-paper"]
 PAPER: Name = "magnet-paper"
@@ -75,6 +75,21 @@ class Rules:
             msg = f"protocol {self.name} tests whole slides, split {split.name} parts of them; leave it out"
             raise DataError(msg)
         return split
+
+    def target_named(self, name: str) -> str:
+        """The target of that name, or the protocol's.
+
+        The median library of `median-log1p` is that of the training units, and its name then says so,
+        unless the protocol scales each slide by its own.
+
+        Raises:
+            MissingError: If there is none.
+        """
+        if not name:
+            return self.target
+        found = find_target(name)
+        own = found.base == MEDIAN and not self.tiled
+        return found.name.replace(MEDIAN, TRAINING_MEDIAN) if own else found.name
 
     def usual_split(self, dataset: Dataset) -> str:
         """Name of the split that is taken where none is named."""

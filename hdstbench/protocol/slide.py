@@ -29,7 +29,7 @@ class Slide:
         patient: Whose slide it is.
         genes: Ids of the panel, the G columns of labels and predictions.
         target: The transform between counts and what is predicted; one that is scaled by the slide's own
-            counts works on no hidden slide.
+            counts works on no hidden slide, and none of counts alone is smoothed.
         patch_px: Side of the patch of each level, finest level ("unit") first.
         mpp: um a pixel of patches.
         unit_um: Side of a unit, or the pitch of native spots.
@@ -229,6 +229,7 @@ def open_slide(folder: Path, genes: Sequence[str], target: Target) -> Slide:
     count = {level: len(load_arrays(folder / "pixels" / f"{level}.npz")["xy_um"]) for level in order}
     rows = {level: np.arange(count[level]) for level in order}
     target = target.of_slide(load_arrays(folder / "labels" / "unit.npz")["library"])
+    unit = load_arrays(folder / "pixels" / f"{UNIT}.npz")
     return Slide(
         id=manifest.slide,
         patient=manifest.patient,
@@ -238,7 +239,7 @@ def open_slide(folder: Path, genes: Sequence[str], target: Target) -> Slide:
         mpp=manifest.mpp,
         unit_um=manifest.unit_um,
         key=manifest.pixels,
-        labels=Labels.open(folder / "labels", tuple(genes), target, rows),
+        labels=Labels.open(folder / "labels", tuple(genes), target, rows, np.asarray(unit["grid"])),
         _folder=folder,
         _rows=rows,
     )

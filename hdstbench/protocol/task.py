@@ -12,6 +12,7 @@ import numpy as np
 from hdstbench.arrays import FloatArray, IntArray
 from hdstbench.data.prepared import load_manifest
 from hdstbench.errors import DataError
+from hdstbench.protocol.fitting import fit_target
 from hdstbench.protocol.inner import split_inner, split_part
 from hdstbench.protocol.markers import add_markers
 from hdstbench.protocol.panel import RULE_EVERY, Panel, choose_panel
@@ -92,17 +93,19 @@ def open_fold(task: Task, split: Split, number: int, folders: Mapping[str, Path]
     """
     target = find_target(task.target)
     sides = _sides(split, number, folders, target)
-    every = [folders[name] for name in split.slides]
+    rules, every = find_rules(task.protocol), [folders[name] for name in split.slides]
     names = [folders[name] for name in sides.train]
-    rows = {folders[name]: units for name, units in sides.train.items()} if split.within else None
+    trained = {folders[name]: units for name, units in sides.train.items()}
+    rows = trained if split.within else None
     ranked = every if task.panel == RULE_EVERY else ()
-    panel = choose_panel(names, every, target, task.listed, rows=rows, ranked=ranked)
+    ranking = find_target(rules.target)  # so that genes do not depend on the target
+    panel = choose_panel(names, every, ranking, task.listed, rows=rows, ranked=ranked)
     panel = add_markers(panel, task.markers, names, every, rows)
+    target = fit_target(target, panel, trained)
     whole = [
         open_slide(folders[name], panel.genes, target).take(units) for name, units in sides.train.items()
     ]
-    inner = find_rules(task.protocol).inner
-    parts = [split_inner(slide) if inner else (slide, slide.take(np.arange(0))) for slide in whole]
+    parts = [split_inner(slide) if rules.inner else (slide, slide.take(np.arange(0))) for slide in whole]
     sums = [slide.need_labels().target().sum(axis=0, dtype=np.float64) for slide in whole]
     return Fold(
         number=number,

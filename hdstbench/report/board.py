@@ -51,6 +51,7 @@ class Plan:
         folds: Those that were asked for, of `all_folds`.
         cells: Folders of the cells, relative to the plan.
         protocol: How units, target and panel were made.
+        target: A transform of counts that took the place of the protocol's.
         tissues: Of each slide, as the card says.
         stale: Those of `cells` whose results are of other code, data or options than the others'.
     """
@@ -68,6 +69,7 @@ class Plan:
     kinds: dict[str, str] = field(default_factory=dict)
     panel: str = ""
     protocol: str = "hd"
+    target: str = ""
     tissues: dict[str, str] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
 

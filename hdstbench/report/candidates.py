@@ -18,7 +18,7 @@ from hdstbench.data.card import Dataset
 from hdstbench.metrics.correlation import pearson_per_unit
 from hdstbench.metrics.error import mae, mse
 from hdstbench.protocol.panel import Panel, choose_panel, read_panel
-from hdstbench.protocol.rules import printed_panel
+from hdstbench.protocol.rules import find_rules, printed_panel
 from hdstbench.protocol.slide import all_counts
 from hdstbench.protocol.splits import Split
 from hdstbench.protocol.target import MEDIAN, SCALE, Target, find_target
@@ -149,7 +149,7 @@ def _panels(source: Source, fold: int) -> dict[str, Panel]:
     """The panels of a fold, by name."""
     every = [source.folders[name] for name in source.split.slides]
     train = [source.folders[name] for name in source.split.train_of(fold)]
-    target = find_target(source.task.target)
+    target = find_target(find_rules(source.task.protocol).target)
     out = {
         ALL_SLIDES: choose_panel(train, every, target, ranked=every),
         TRAINING: choose_panel(train, every, target),

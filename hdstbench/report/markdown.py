@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from hdstbench.protocol.target import find_target
 from hdstbench.report.board import METRICS, REFERENCE, Board, Plan, Row
 from hdstbench.report.markers import markers_section
 from hdstbench.report.spatial import ceiling_cell, ceiling_note, maps_section, parts_section
@@ -103,7 +104,7 @@ def _rounded(value: object) -> object:
 def render(board: Board) -> str:
     """The score table as markdown."""
     plan = board.plan
-    parts = [f"# {plan.stem}: {plan.title}{by_headline(plan)}", _what(plan)]
+    parts = [f"# {plan.stem}: {plan.title}{by_headline(plan)}{_smoothed(plan)}", _what(plan)]
     if len(plan.folds) < plan.all_folds:
         folds = ", ".join(map(str, plan.folds))
         parts.append(f"**Part of the split only: fold {folds} of {plan.all_folds} folds (counted from 0).**")
@@ -130,9 +131,16 @@ def by_headline(plan: Plan) -> str:
     return "" if plan.headline == "pcc_gene" else f", by {plan.headline}"
 
 
+def _smoothed(plan: Plan) -> str:
+    """What a title says of labels that were smoothed."""
+    return ", smoothed labels" if plan.target and find_target(plan.target).smooths else ""
+
+
 def _what(plan: Plan) -> str:
     genes = f" Genes: the list `{plan.panel}`, as far as the slides have them." if plan.panel else ""
     text = f"Split: **{plan.split_title}**. Recipe: `{plan.recipe}`.{genes}"
+    if plan.target:
+        text += f" Target: **`{plan.target}`**, {find_target(plan.target).words}; scores are in its space."
     return text if plan.protocol == "hd" else f"{text}\n\n{PAPER_NOTE}"
 
 

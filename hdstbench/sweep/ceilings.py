@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hdstbench.arrays import FloatArray, IntArray
-from hdstbench.metrics.ceiling import VERSION, Ceiling, ceiling
+from hdstbench.metrics.ceiling import VERSION, Ceiling, ceiling, nothing
 from hdstbench.protocol.slide import Slide
 from hdstbench.records import CeilingScores
 from hdstbench.rng import stream
@@ -26,11 +26,14 @@ def ceilings_of(view: Slide) -> Ceiling:
         view: The labelled units that are scored: `test.slide.take(test.headline)`.
 
     Returns:
-        Of the G genes in the view's order.
+        Of the G genes in the view's order; all unknown for smoothed labels, which are no function of a
+        unit's own counts.
 
     Raises:
         DataError: If the slide is hidden.
     """
+    if view.target.smooths:
+        return nothing(len(view.genes))
     path = _folder(view) / f"ceilings-{_key(view)}.npz"
     known = _load(path, len(view.genes))
     if known is not None:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from hdstbench.arrays import FloatArray
 from hdstbench.plugins.plugin import Model, Precision, Progress, RunContext
 from hdstbench.plugins.registry import load_model
 from hdstbench.protocol.splits import Split
+from hdstbench.protocol.target import TRAINING_MEDIAN
 from hdstbench.protocol.task import Fold, Task, open_fold
 from hdstbench.records import (
     SCORES,
@@ -40,6 +42,8 @@ from hdstbench.sweep.store import note
 
 ORACLE = "oracle"
 PREDICTIONS, SLIDE, KEY = "predictions.npz", "slide/", "key/"
+TARGET = "target"
+"""What a target took from training units, as JSON, where it took something."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,8 +238,11 @@ def load_prediction(folder: Path, slide: str) -> FloatArray:
 
 
 def _save_predictions(part: Path, fold: Fold, predictions: dict[str, FloatArray]) -> None:
-    named = {SLIDE + slide: values for slide, values in predictions.items()}
+    named: dict[str, npt.NDArray[Any]] = {SLIDE + slide: v for slide, v in predictions.items()}
     named |= {KEY + test.slide.id: np.array(test.slide.key) for test in fold.test}
+    target = fold.train[0].target
+    if target.fit is not None or target.base == TRAINING_MEDIAN:
+        named[TARGET] = np.array(json.dumps(dataclasses.asdict(target)))
     aside = part / f"aside-{PREDICTIONS}"  # a disk may be full: no half of a file gets the name
     try:
         np.savez(aside, genes=np.array(fold.panel.genes), **named)  # type: ignore[arg-type]

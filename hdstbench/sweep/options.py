@@ -27,6 +27,7 @@ class Options:
         split: Empty for the protocol's: the card's first, or folds of one slide each.
         folds: Empty for all.
         protocol: How units, target, panel and validation are made.
+        target: A transform of counts (docs/targets.md); empty for the protocol's.
         panel: A list of genes of the card; empty for the protocol's, which mostly is none.
         genes: Marker genes, ids or symbols, that are predicted and reported beside the panel.
         recipe: Empty for the card's.
@@ -52,6 +53,7 @@ class Options:
     folds: tuple[int, ...] = ()
     seeds: tuple[int, ...] = (0,)
     protocol: Name = "hd"
+    target: str = ""
     panel: str = ""
     genes: tuple[str, ...] = ()
     recipe: str = ""

@@ -71,10 +71,12 @@ def depth(view: Slide) -> FloatArray:
 def expected_target(view: Slide, share: FloatArray, library: FloatArray) -> FloatArray:
     """Mean of the target over Poisson counts with mean `library * share`, [N, G].
 
+    What a unit is scaled by, its library or its panel's sum, is taken as known.
     Summed exactly up to a mean of 30; above, expanded to second order around the mean.
     """
     mean = library[:, None] * share
-    scale = view.target.scale / np.maximum(library, 1)[:, None]
+    curve = view.target.curve(view.need_labels().counts(), library)
+    scale = curve.rate
     total = np.log1p(scale * mean) - 0.5 * mean * (scale / (1 + scale * mean)) ** 2
     small = np.flatnonzero((mean < SUMMED).any(axis=0))
     capped = np.minimum(mean[:, small], SUMMED)
@@ -83,7 +85,7 @@ def expected_target(view: Slide, share: FloatArray, library: FloatArray) -> Floa
         chance *= capped / count
         exact += chance * np.log1p(scale * count)
     total[:, small] = np.where(mean[:, small] < SUMMED, exact, total[:, small])
-    return np.asarray(total)
+    return np.asarray(curve.offset + curve.slope * total)
 
 
 ORACLES: Mapping[str, Callable[[Slide], FloatArray]] = {

@@ -16,6 +16,7 @@ from hdstbench.protocol.markers import find_markers
 from hdstbench.protocol.panel import read_panel, rule
 from hdstbench.protocol.rules import Rules, find_rules
 from hdstbench.protocol.splits import Split
+from hdstbench.protocol.target import find_target
 from hdstbench.protocol.task import Task, data_hash
 from hdstbench.records import Record
 from hdstbench.sweep.cell import Cell
@@ -50,6 +51,8 @@ class Job:
             parts.append(self.panel)
         if rules.name != "hd":
             parts.append(rules.name)
+        if self.task.target != rules.target:
+            parts.append(self.task.target)
         if self.task.markers:
             parts.append(_with(self.task.markers))
         if self.preset:
@@ -102,6 +105,10 @@ def plan_job(dataset: Dataset, resolution: str, options: Options) -> Job:
     if bad:
         msg = f"no fold {bad[0]} in split {split.name}; it has 0 to {len(split.folds) - 1}"
         raise MissingError(msg)
+    target = find_target(rules.target_named(options.target))
+    if target.smooths and split.within:
+        msg = f"target {target.name} averages neighbours, which split {split.name} parts; take one of slides"
+        raise DataError(msg)
     name = options.panel or rules.panel(dataset.card, res)
     listed = read_panel(dataset, name) if name else ()
     task = Task(
@@ -110,7 +117,7 @@ def plan_job(dataset: Dataset, resolution: str, options: Options) -> Job:
         split=split.name,
         split_hash=split.hash,
         panel=rule(name, listed, every=rules.every),
-        target=rules.target,
+        target=target.name,
         protocol=rules.name,
         listed=listed,
         bins=options.bins,
@@ -136,11 +143,12 @@ def plan_cells(
     """
     if job.task.markers:
         find_markers(job.task.markers, [folders[name] for name in job.split.slides])
-    simulated = all((folders[name] / "labels" / "expected.npz").is_file() for name in job.split.slides)
+    known = not find_target(job.task.target).smooths  # what is expected of a mean over neighbours is not
+    known &= all((folders[name] / "labels" / "expected.npz").is_file() for name in job.split.slides)
     cells = []
     for fold in job.folds(options):
         data = data_hash(job.split, fold, folders)
-        for oracle in set_oracles(job.recipe, simulated=simulated):
+        for oracle in set_oracles(job.recipe, simulated=known):
             cells.append(_cell(job, oracle, folders, options, _Draw(fold, 0, "cpu", data)))
         for setting in settings:
             for seed in options.seeds:

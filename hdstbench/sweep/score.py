@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from hdstbench.arrays import BoolArray, FloatArray, IntArray
+from hdstbench.arrays import CSR, BoolArray, FloatArray, IntArray
 from hdstbench.metrics.correlation import pearson_per_gene, pearson_per_unit
 from hdstbench.metrics.error import mae, mse, mse_skill
 from hdstbench.metrics.moments import block_moments
@@ -51,17 +51,28 @@ def score_fold(fold: Fold, predictions: dict[str, FloatArray]) -> FoldScores:
     return FoldScores(slides=tuple(slides), per_gene=pd.concat(tables, ignore_index=True), moments=moments)
 
 
-def scored_genes(measured: FloatArray) -> BoolArray:
-    """Genes that vary and are non-zero in at least 20 units, [G]."""
+def scored_genes(measured: FloatArray, counts: CSR | None = None) -> BoolArray:
+    """Genes whose target varies and that were counted in at least 20 units, [G].
+
+    Args:
+        measured: Targets, [N, G].
+        counts: Raw counts, [N, G]; without them a gene is counted where its target is not 0.
+    """
     varies = np.ptp(measured, axis=0) > 0
-    return np.asarray(varies & (np.count_nonzero(measured, axis=0) >= MIN_NONZERO))
+    seen = np.count_nonzero(measured, axis=0) if counts is None else counted_units(counts)
+    return np.asarray(varies & (seen >= MIN_NONZERO))
+
+
+def counted_units(counts: CSR) -> IntArray:
+    """In how many units each gene was counted, [G]."""
+    return np.bincount(counts.indices[counts.data > 0], minlength=counts.shape[1])
 
 
 def _score_slide(
     fold: Fold, view: Slide, predicted: FloatArray
 ) -> tuple[SlideScores, pd.DataFrame, GeneSums]:
     measured = view.need_labels().target()
-    usable = scored_genes(measured)
+    usable = scored_genes(measured, view.need_labels().counts())
     r = pearson_per_gene(predicted, measured)
     constant = np.isnan(r) & usable
     r = np.where(usable, np.nan_to_num(r), np.nan)
@@ -142,7 +153,7 @@ def _gene_table(
             "mse": (error**2).mean(axis=0),
             "mae": np.abs(error).mean(axis=0),
             "mean": measured.mean(axis=0),
-            "nonzero": (measured > 0).mean(axis=0),
+            "nonzero": counted_units(view.need_labels().counts()) / len(view),
         }
     )
     return _with_markers(table, fold) if fold.panel.markers else table
