@@ -51,7 +51,7 @@ def whole_slides(folder: Path, name: str, size_mm: float) -> list[Slide]:
     folders = {s.id: prepare_slide(dataset, s, res) for s in dataset.card.samples}
     fold = open_fold(job.task, job.split, 0, folders)
     views = [*fold.train, fold.test[0].slide]
-    return [open_slide(v._folder, v.genes[:GENES], v.target) for v in views]
+    return [open_slide(v._folder.parent, v.genes[:GENES], v.target) for v in views]
 
 
 def measure(name: str, train: list[Slide], test: Slide, folder: Path) -> Cost:

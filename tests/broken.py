@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from hdstbench.arrays import FloatArray, IntArray
-from hdstbench.data.prepared import load_blocks
+from hdstbench.data.prepared import load_images
 from hdstbench.plugins.plugin import AnyPlugin, Model, ModelPlugin, Progress, RunContext
 from hdstbench.protocol.labels import Labels
 from hdstbench.protocol.slide import Slide
@@ -209,7 +209,9 @@ def not_a_number(slide: Slide, out: FloatArray) -> FloatArray:
 
 
 def of_disk(slide: Slide, out: FloatArray) -> FloatArray:
-    labels = Labels.open(slide._folder / "labels", ("NOISE",), slide.target, {"unit": slide.rows("unit")})
+    labels = Labels.open(
+        slide._folder.parent / "labels", ("NOISE",), slide.target, {"unit": slide.rows("unit")}
+    )
     out[:, slide.genes.index("NOISE")] = labels.target()[:, 0]
     return out
 
@@ -258,11 +260,11 @@ def of_order(slide: Slide, out: FloatArray) -> FloatArray:
 
 
 def of_pixels(slide: Slide, out: FloatArray) -> FloatArray:
-    return out + np.float32(load_blocks(slide._folder).mean() / 255)
+    return out + np.float32(load_images(slide._folder, "unit").mean() / 255)
 
 
 def into_slide(slide: Slide, out: FloatArray) -> FloatArray:
-    (slide._folder / "pixels" / "mine").touch()
+    (slide._folder / "mine").touch()
     return out
 
 

@@ -26,7 +26,7 @@ from broken import (
 from helpers import type_command
 
 from hdstbench.arrays import FloatArray
-from hdstbench.data.prepared import load_blocks
+from hdstbench.data.prepared import load_blocks, load_images
 from hdstbench.plugins.checks import Outcome, Trial, check_model, checks, name_of, run_check
 from hdstbench.plugins.checks.altered import alone
 from hdstbench.plugins.checks.cohort import Slides, write_slides
@@ -186,7 +186,7 @@ def test_what_stays_of_a_slide_is_as_it_was(template: Path, tmp_path: Path) -> N
         mine = np.arange(len(index)) if level == "unit" else left.parents(level)
         theirs = index if level == "unit" else slide.parents(level)[index]
         np.testing.assert_array_equal(left.patches(level, mine), slide.patches(level, theirs))
-    changed = load_blocks(left._folder) != load_blocks(template / "c-16um")
+    changed = load_images(left._folder, "unit") != load_blocks(template / "c-16um")
     assert changed.any()
     assert left.key != slide.key
 

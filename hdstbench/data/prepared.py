@@ -145,16 +145,23 @@ def load_arrays(path: Path) -> Arrays:
     return arrays
 
 
-@cache
 def load_blocks(folder: Path) -> Pixels:
-    """Map the block images of a slide, read-only uint8 [B, side, side, 3]."""
-    return np.asarray(np.load(folder / "pixels" / "blocks.npy", mmap_mode="r", allow_pickle=False))
+    """Map the block images of a prepared slide, read-only uint8 [B, side, side, 3]."""
+    return _map(folder / "pixels" / "blocks.npy")
 
 
 @cache
-def load_images(folder: Path, level: str) -> Pixels:
-    """Map the images that a level's patches are cut from: its own, or else those of the blocks."""
-    own = folder / "pixels" / f"{level}.npy"
-    if not own.is_file():
-        return load_blocks(folder)
-    return np.asarray(np.load(own, mmap_mode="r", allow_pickle=False))
+def load_images(pixels: Path, level: str) -> Pixels:
+    """Map the images that a level's patches are cut from: its own, or else those of the blocks.
+
+    Args:
+        pixels: The prepared slide's folder of pixels.
+        level: Whose patches.
+    """
+    own = pixels / f"{level}.npy"
+    return _map(own if own.is_file() else pixels / "blocks.npy")
+
+
+@cache
+def _map(path: Path) -> Pixels:
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))

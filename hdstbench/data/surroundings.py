@@ -14,7 +14,7 @@ from einops import rearrange
 
 from hdstbench.arrays import BoolArray, FloatArray, IntArray, Pixels
 from hdstbench.data.image import RGB, WHITE, SlideImage, read_regions
-from hdstbench.data.prepared import Digest, load_arrays, load_manifest, save_arrays, save_blocks
+from hdstbench.data.prepared import Digest, load_arrays, save_arrays, save_blocks
 
 AROUND = 5
 """Tiles along a side of the area that is kept around each unit."""
@@ -118,19 +118,26 @@ class Surroundings:
 
 
 @cache
-def load_surroundings(folder: Path) -> Surroundings | None:
-    """Open the squares of a prepared slide; None where its units came with their own patches."""
-    manifest, pixels = load_manifest(folder), folder / "pixels"
+def load_surroundings(
+    pixels: Path, size_px: tuple[float, ...], mpp: float, patch_px: int
+) -> Surroundings | None:
+    """Open the squares of a prepared slide; None where its units came with their own patches.
+
+    Args:
+        pixels: The slide's folder of pixels.
+        size_px: Width and height of its image in prepared pixels.
+        mpp: um a prepared pixel.
+        patch_px: Side of a tile.
+    """
     if not (pixels / "around.npz").is_file():
         return None
-    scale = manifest.image_mpp / manifest.mpp
-    width, height = manifest.image_size
+    width, height = size_px
     return Surroundings(
         number=np.asarray(load_arrays(pixels / "around.npz")["number"]),
         squares=np.asarray(np.load(pixels / "around.npy", mmap_mode="r", allow_pickle=False)),
-        size_px=(width * scale, height * scale),
-        mpp=manifest.mpp,
-        patch_px=manifest.patch_px["unit"],
+        size_px=(width, height),
+        mpp=mpp,
+        patch_px=patch_px,
     )
 
 

@@ -67,7 +67,17 @@ class Labels:
         return matrix, arrays["library"]
 
     def take(self, rows: Mapping[str, IntArray]) -> "Labels":
-        """Labels of other rows of the same slide."""
+        """Labels of some of these rows.
+
+        Raises:
+            DataError: If a row is none of them: a view never leads to labels of other units.
+        """
+        for level, wanted in rows.items():
+            if not np.isin(wanted, self._rows[level]).all():
+                msg = (
+                    f"labels of this view hold {len(self._rows[level])} {level}s, and not all that are wanted"
+                )
+                raise DataError(msg)
         return replace(self, _rows=rows, _coarse={})
 
     @cached_property

@@ -9,7 +9,7 @@ import numpy as np
 from hdstbench.arrays import CSR, BoolArray, FloatArray, IntArray, Pixels
 from hdstbench.data.image import RGB, WHITE
 from hdstbench.data.prepared import load_arrays, load_images, load_manifest
-from hdstbench.data.surroundings import AROUND, load_surroundings
+from hdstbench.data.surroundings import AROUND, Surroundings, load_surroundings
 from hdstbench.errors import DataError
 from hdstbench.protocol.labels import Labels
 from hdstbench.protocol.target import Target
@@ -22,7 +22,8 @@ class Slide:
     """N units of one slide: pixels and places, and labels unless it is hidden.
 
     A view holds all prepared units of a slide or some of them (`take`); the coarser levels then
-    hold the parents of those units alone.
+    hold the parents of those units alone. It knows the folder of pixels and places; labels lie elsewhere,
+    and only `labels` knows where.
 
     Attributes:
         id: Name of the slide.
@@ -47,6 +48,7 @@ class Slide:
     key: str
     labels: Labels | None
     _folder: Path = field(repr=False)
+    _size_px: tuple[float, ...] = field(repr=False)
     _rows: Mapping[str, IntArray] = field(repr=False)
 
     def __len__(self) -> int:
@@ -138,7 +140,7 @@ class Slide:
             ValueError: If `side` is another number.
         """
         _check_side(side)
-        around, size = load_surroundings(self._folder), self.patch_px[UNIT]
+        around, size = self._around(), self.patch_px[UNIT]
         if around is not None:
             return around.tiles(self.xy_um[index], side)
         out = np.full((len(index), side**2, size, size, RGB), WHITE, np.uint8)
@@ -154,7 +156,7 @@ class Slide:
             ValueError: If `side` is no odd number up to 5.
         """
         _check_side(side)
-        around = load_surroundings(self._folder)
+        around = self._around()
         out = (
             np.zeros((len(index), side**2), bool)
             if around is None
@@ -202,11 +204,15 @@ class Slide:
             key=self.key,
             labels=labels,
             _folder=self._folder,
+            _size_px=self._size_px,
             _rows=rows,
         )
 
     def _arrays(self, level: str) -> Mapping[str, FloatArray]:
-        return load_arrays(self._folder / "pixels" / f"{level}.npz")
+        return load_arrays(self._folder / f"{level}.npz")
+
+    def _around(self) -> Surroundings | None:
+        return load_surroundings(self._folder, self._size_px, self.mpp, self.patch_px[UNIT])
 
     def _unit(self, name: str) -> IntArray:
         return np.asarray(self._arrays(UNIT)[name][self._rows[UNIT]])
@@ -224,12 +230,12 @@ def open_slide(folder: Path, genes: Sequence[str], target: Target) -> Slide:
     Raises:
         DataError: If the folder is no prepared slide or lacks a gene.
     """
-    manifest = load_manifest(folder)
+    manifest, pixels = load_manifest(folder), folder / "pixels"
     order = sorted(manifest.patch_px, key=lambda level: (level != UNIT, manifest.patch_px[level]))
-    count = {level: len(load_arrays(folder / "pixels" / f"{level}.npz")["xy_um"]) for level in order}
+    count = {level: len(load_arrays(pixels / f"{level}.npz")["xy_um"]) for level in order}
     rows = {level: np.arange(count[level]) for level in order}
     target = target.of_slide(load_arrays(folder / "labels" / "unit.npz")["library"])
-    unit = load_arrays(folder / "pixels" / f"{UNIT}.npz")
+    unit = load_arrays(pixels / f"{UNIT}.npz")
     return Slide(
         id=manifest.slide,
         patient=manifest.patient,
@@ -240,7 +246,8 @@ def open_slide(folder: Path, genes: Sequence[str], target: Target) -> Slide:
         unit_um=manifest.unit_um,
         key=manifest.pixels,
         labels=Labels.open(folder / "labels", tuple(genes), target, rows, np.asarray(unit["grid"])),
-        _folder=folder,
+        _folder=pixels,
+        _size_px=tuple(side * manifest.image_mpp / manifest.mpp for side in manifest.image_size),
         _rows=rows,
     )
 

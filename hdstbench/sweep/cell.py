@@ -17,8 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hdstbench.arrays import FloatArray
+from hdstbench.errors import DataError
 from hdstbench.plugins.plugin import Model, Precision, Progress, RunContext
 from hdstbench.plugins.registry import load_model
+from hdstbench.protocol.labels import Labels
+from hdstbench.protocol.slide import Slide
 from hdstbench.protocol.splits import Split
 from hdstbench.protocol.target import TRAINING_MEDIAN
 from hdstbench.protocol.task import Fold, Task, open_fold
@@ -200,7 +203,7 @@ def _fit(cell: Cell, fold: Fold, report: Callable[[Progress], None]) -> tuple[Re
     fitted = time.perf_counter()
     report(Progress(share=1.0, stage="predicting"))
     predictions = {
-        test.slide.id: check_predictions(test.slide, model.predict(test.slide.hidden())) for test in fold.test
+        test.slide.id: check_predictions(test.slide, _predict(model, test.slide)) for test in fold.test
     }
     record = dataclasses.replace(
         cell.record,
@@ -211,6 +214,17 @@ def _fit(cell: Cell, fold: Fold, report: Callable[[Progress], None]) -> tuple[Re
         peak_device_mb=peak_device_mb(cell.record.device),
     )
     return record, predictions
+
+
+def _predict(model: Model, slide: Slide) -> FloatArray:
+    """Predict the slide without its labels; a model that reaches for them is told so."""
+    try:
+        return model.predict(slide.hidden())
+    except AttributeError as error:
+        if "'NoneType'" not in str(error) or not hasattr(Labels, error.name or ""):
+            raise
+        msg = f"slide {slide.id} is hidden: a model may use labels in fit only, and asked for {error.name}"
+        raise DataError(msg) from error
 
 
 def _validation(model: Model) -> float | None:
