@@ -308,7 +308,7 @@ def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
         load_split(_card(tmp_path, HEAD), "other")
 
 
-@pytest.mark.parametrize(("leaky", "severity"), [(False, "error"), (True, "flag")])
+@pytest.mark.parametrize(("leaky", "severity"), [(False, "error"), (True, "warning")])
 def test_a_patient_on_both_sides_is_found(leaky: bool, severity: str) -> None:
     folds = (FoldTable(test=("a",)), FoldTable(test=("c",)))
     split = Split(unit="slide", title="t", folds=folds, leaky=leaky, slides=("a", "b", "c"))

@@ -147,7 +147,7 @@ def test_slides_of_few_blocks_cannot_be_divided(folders: dict[str, Path]) -> Non
         open_fold(task(split), split, 3, folders)
 
 
-@pytest.mark.parametrize(("leaky", "severity"), [(False, "error"), (True, "flag")])
+@pytest.mark.parametrize(("leaky", "severity"), [(False, "error"), (True, "warning")])
 def test_the_audit_names_the_leak(leaky: bool, severity: str) -> None:
     split = replace(WITHIN, leaky=leaky, folds=WITHIN.folds[:1], slides=("SIM1",))
     split = replace(split, folds=(FoldTable(test=("SIM1",), train=("SIM1",)),))

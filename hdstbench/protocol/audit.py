@@ -7,13 +7,25 @@ from typing import Literal
 from hdstbench.protocol.splits import Split
 
 
+Severity = Literal["error", "warning", "note"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is wrong with a task; `error` stops a run, `flag` is shown in its tables."""
+    """One thing that a reader of scores should know.
+
+    Attributes:
+        id: Name of the kind; docs/audit.md tells what each is.
+        severity: An `error` stops a run; a `warning` travels with its records and shows as a flag in its
+            tables; a `note` is told and no more.
+        basis: Whether it rests on what a card or this package declares, or on the data themselves.
+        message: What was found, and what to do.
+    """
 
     id: str
-    severity: Literal["flag", "error"]
+    severity: Severity
     message: str
+    basis: Literal["declared", "measured"] = "declared"
 
 
 def audit_split(split: Split, patients: Mapping[str, str]) -> list[Finding]:
@@ -30,7 +42,7 @@ def audit_split(split: Split, patients: Mapping[str, str]) -> list[Finding]:
         if both:
             what = f"slide {', '.join(fold.test)}" if split.within else f"patient {', '.join(both)}"
             message = f"fold {number}: {what} is in training and in test"
-            severity: Literal["flag", "error"] = "flag" if split.leaky else "error"
+            severity: Severity = "warning" if split.leaky else "error"
             name = "slide-leak" if split.within else "patient-leak"
             findings.append(Finding(id=name, severity=severity, message=message))
         elif left and split.unit == "patient":

@@ -10,13 +10,14 @@ from hdstbench.data.prepared import load_arrays
 from hdstbench.metrics.correlation import pearson_per_gene
 from hdstbench.metrics.spatial import morans_i, neighbours, ssim_per_gene, variance_ratio
 from hdstbench.protocol.slide import UNIT, Slide
+from hdstbench.protocol.target import MEDIAN, TRAINING_MEDIAN
 from hdstbench.protocol.task import TestSlide
 from hdstbench.records import SpatialScores
 
 FILLED = 0.8
 """Share of a spot that a window's units must fill, as for a spot that is a target."""
 MIN_SPOTS = 20
-LOGGED = ("log1p-cp10k", "median-log1p")
+LOGGED = ("log1p-cp10k", MEDIAN, TRAINING_MEDIAN)
 """Targets that expm1 brings back to rates."""
 
 
