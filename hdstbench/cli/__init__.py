@@ -16,6 +16,7 @@ COMMANDS = {
     "ls": "List models, data sets, recipes.",
     "data": "Fetch, check, convert, import, export and simulate data.",
     "status": "Say how far a running or dead sweep is.",
+    "audit": "Look for leaks in data, splits and encoders.",
     "check-model": "Try models on planted slides: do they keep the contract?",
     "leaderboard": "Write the tables of finished runs again.",
     "doctor": "Look at this installation and say what is missing.",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hdstbench.cli.audit_job import audited
 from hdstbench.cli.data_ready import have_slides, prepared_already
 from hdstbench.cli.pictures import picture
 from hdstbench.cli.view import View, make_view
@@ -67,6 +68,7 @@ def execute(
     planned = []
     for job in jobs:
         folders = have_slides(job, options, view, yes=yes)
+        job = audited(job, settings[job.stem], folders, options, view)  # noqa: PLW2901
         cells = overwriting(plan_cells(job, settings[job.stem], folders, options, device), options.overwrite)
         planned.append(Planned(job, folders, cells))
     for one in planned:
@@ -115,15 +117,19 @@ def _need_output(folder: Path) -> None:
         raise DataError(msg) from error
 
 
-def plan_jobs(options: Options) -> list[Job]:
+def plan_jobs(options: Options, *, lenient: bool = False) -> list[Job]:
     """Data sets x resolutions; `all` means those that each card lists.
+
+    Args:
+        options: Of the run.
+        lenient: Plan a split that leaks, too, to tell what is wrong.
 
     Raises:
         DataError: If two would write the same table.
     """
     jobs = []
     for dataset in map(load_dataset, options.dataset):
-        jobs += [plan_job(dataset, name, options) for name in _resolutions(dataset, options)]
+        jobs += [plan_job(dataset, name, options, lenient=lenient) for name in _resolutions(dataset, options)]
     stems = [job.stem for job in jobs]
     for stem in stems:
         if stems.count(stem) > 1:

@@ -86,6 +86,7 @@ class Card:
         panels: Files with a gene id or symbol a line, by name.
         panel: One of them, which takes the place of the genes that are chosen on training slides.
         simulate: Makes the files where they are missing.
+        collections: Public collections that the data are part of, for encoders that were trained on them.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Card:
     homepage: str = ""
     base_url: str = ""
     notes: str = ""
+    collections: tuple[str, ...] = ()
 
     def resolution(self, name: str) -> Resolution:
         """Look up one of the card's resolutions.

@@ -6,7 +6,6 @@ from typing import Literal
 
 from hdstbench.protocol.splits import Split
 
-
 Severity = Literal["error", "warning", "note"]
 
 

@@ -36,6 +36,10 @@ FLAGS = {
     "batch-mates": "a prediction depends on the other units of its batch, which are drawn at random",
     "other-options": "options of the model's recipe were changed; which, stands below",
     "stale-result": "made by other code, of other data or with other options (`--overwrite never`)",
+    "duplicate-section": "a section in training looks like one in test, said to be of another patient",
+    "related-sections": "sections of patients that are said to differ look like serial ones",
+    "validation-overlaps-training": "validation units share pixels with training units",
+    "encoder-saw-data": "the image encoder was trained on a collection that the data are part of",
     "other-encoder": "the model's own image encoder was replaced (`--encoder`)",
 }
 MEANING = """\

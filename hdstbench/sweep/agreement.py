@@ -23,7 +23,7 @@ LOGGED = ("log1p-cp10k", MEDIAN, TRAINING_MEDIAN)
 
 def windows_of(test: TestSlide) -> list[IntArray]:
     """Units of each dense window of a slide; all scored units of one that has none, as native spots."""
-    window = load_arrays(test.slide._folder / "pixels" / "unit.npz")["window"]
+    window = load_arrays(test.slide._folder / "unit.npz")["window"]
     found = [np.flatnonzero(window == number) for number in np.unique(window[window >= 0])]
     return [*found] or [test.headline]
 
