@@ -18,6 +18,7 @@ COMMANDS = {
     "status": "Say how far a running or dead sweep is.",
     "audit": "Look for leaks in data, splits and encoders.",
     "check-model": "Try models on planted slides: do they keep the contract?",
+    "score": "Score predictions that were made elsewhere.",
     "leaderboard": "Write the tables of finished runs again.",
     "doctor": "Look at this installation and say what is missing.",
 }

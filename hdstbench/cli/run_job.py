@@ -20,6 +20,7 @@ from hdstbench.records import load_record, save_json
 from hdstbench.report.board import Board, Plan, load_board
 from hdstbench.report.candidates import Source, list_candidates
 from hdstbench.report.candidates_text import SUFFIX, load_listing, write_listing
+from hdstbench.report.entries import with_entries
 from hdstbench.report.markdown import write_board
 from hdstbench.sweep.cell import Cell, is_done
 from hdstbench.sweep.device import choose_device
@@ -72,7 +73,7 @@ def execute(
         cells = overwriting(plan_cells(job, settings[job.stem], folders, options, device), options.overwrite)
         planned.append(Planned(job, folders, cells))
     for one in planned:
-        _save_plan(one, options)
+        save_plan(one, options)
     whole = _run(planned, options, device, view, fail_fast=fail_fast)
     for one in planned:
         _write_tables(one, options, view)
@@ -202,7 +203,7 @@ def _write_tables(one: Planned, options: Options, view: View) -> Board:
     return board
 
 
-def _save_plan(one: Planned, options: Options) -> None:
+def save_plan(one: Planned, options: Options) -> Path:
     """Store what is wanted before anything runs: `hdstbench status` and tables of what is there need it."""
     base = Path(options.output)
     card = one.job.dataset.card
@@ -225,7 +226,9 @@ def _save_plan(one: Planned, options: Options) -> None:
         stale=tuple(str(cell.folder.relative_to(base)) for cell in one.cells if cell.stale),
     )
     base.mkdir(parents=True, exist_ok=True)
-    save_json(base / f"{one.job.stem}.plan.json", plan)
+    path = base / f"{one.job.stem}.plan.json"
+    save_json(path, with_entries(plan, path, one.job.task.hash))
+    return path
 
 
 def _write_targets(one: Planned, options: Options) -> Path:

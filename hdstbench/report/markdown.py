@@ -40,6 +40,7 @@ FLAGS = {
     "related-sections": "sections of patients that are said to differ look like serial ones",
     "validation-overlaps-training": "validation units share pixels with training units",
     "encoder-saw-data": "the image encoder was trained on a collection that the data are part of",
+    "elsewhere": "predictions that were made elsewhere and only scored here; nobody saw the training",
     "other-encoder": "the model's own image encoder was replaced (`--encoder`)",
 }
 MEANING = """\

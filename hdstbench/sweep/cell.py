@@ -167,9 +167,9 @@ def _attempt(cell: Cell, part: Path, report: Callable[[Progress], None]) -> Reco
         stored = None if cell.anew else _stored(cell)
         record, predictions = stored or _fit(cell, fold, report)
         record = dataclasses.replace(record, status="ok", error="")
-        _save_predictions(part, fold, predictions)  # first: they outlive scores that fail
+        save_predictions(part, fold, predictions)  # first: they outlive scores that fail
         report(Progress(share=1.0, stage="scoring"))
-        _save_scores(part, fold, score_fold(fold, predictions))
+        save_scores(part, fold, score_fold(fold, predictions))
     except (Exception, SystemExit) as caught:  # a model may even try to leave
         traceback.print_exc()
         error = f"{type(caught).__name__}: {' '.join(str(caught).split())}"[:500]
@@ -251,7 +251,8 @@ def load_prediction(folder: Path, slide: str) -> FloatArray:
         return np.asarray(file[SLIDE + slide])
 
 
-def _save_predictions(part: Path, fold: Fold, predictions: dict[str, FloatArray]) -> None:
+def save_predictions(part: Path, fold: Fold, predictions: dict[str, FloatArray]) -> None:
+    """Write what a model predicted for all prepared units of each test slide."""
     named: dict[str, npt.NDArray[Any]] = {SLIDE + slide: v for slide, v in predictions.items()}
     named |= {KEY + test.slide.id: np.array(test.slide.key) for test in fold.test}
     target = fold.train[0].target
@@ -265,7 +266,8 @@ def _save_predictions(part: Path, fold: Fold, predictions: dict[str, FloatArray]
         aside.unlink(missing_ok=True)
 
 
-def _save_scores(part: Path, fold: Fold, scores: FoldScores) -> None:
+def save_scores(part: Path, fold: Fold, scores: FoldScores) -> None:
+    """Write scores, a table of genes, and moments."""
     scores.per_gene.to_parquet(part / "per_gene.parquet", index=False)
     save_moments(part / "moments.npz", scores.moments)
     save_json(
