@@ -12,16 +12,18 @@ from helpers import Planted, type_command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, sparse
-from test_within import _scramble
+from test_within import WITHIN, _scramble, task
 
 from hdstbench.data.card import Dataset, load_dataset
 from hdstbench.data.prepare import prepare_slide
 from hdstbench.errors import DataError, MissingError
+from hdstbench.protocol.inner import split_part
 from hdstbench.protocol.slide import all_counts, open_slide, sampled
 from hdstbench.protocol.smoothing import smoothed
 from hdstbench.protocol.target import MEDIAN, SMOOTH, TARGETS, TRAINING_MEDIAN, Target, find_target
 from hdstbench.protocol.task import Fold, open_fold
 from hdstbench.protocol.transforms import Fit
+from hdstbench.report.figures import _limits
 from hdstbench.sweep.ceilings import ceilings_of
 from hdstbench.sweep.options import Options
 from hdstbench.sweep.oracle import expected_target, oracle_names
@@ -255,6 +257,24 @@ def test_counts_of_the_test_slide_change_nothing_that_trains(
     assert (before != after).any()
 
 
+@pytest.mark.parametrize("name", [TRAINING_MEDIAN, "egn-minmax"])
+def test_a_part_that_is_tested_has_no_say_in_the_target_of_the_rest(
+    folders: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    asked = replace(task(WITHIN), target=name)
+    fold, changed = open_fold(asked, WITHIN, 1, folders), {}
+    for test in fold.test:
+        changed[test.slide.id] = tmp_path / test.slide.id
+        shutil.copytree(folders[test.slide.id], changed[test.slide.id])
+        train, _ = split_part(test.slide.take(sampled(folders[test.slide.id])), WITHIN.parts, 1)
+        _scramble(changed[test.slide.id], train.rows("unit"))
+
+    other = open_fold(asked, WITHIN, 1, changed)
+
+    assert other.train[0].target == fold.train[0].target
+    assert fold.train[0].target.fit or fold.train[0].target.scale > 1
+
+
 @pytest.mark.parametrize("name", NEW)
 def test_a_hidden_slide_takes_expected_counts_to_the_task(
     cohort: Dataset, folders: dict[str, Path], name: str
@@ -371,6 +391,13 @@ def test_smoothed_labels_have_no_ceiling(cohort: Dataset, folders: dict[str, Pat
 
     assert np.isnan(found.value).all()
     assert {cell.record.model for cell in cells} == set(oracle_names(simulated=False))
+
+
+def test_maps_of_negative_values_have_a_colour_scale() -> None:
+    """As of `stnet-log`; the scale of what is not negative begins at 0, as ever."""
+    found = [_limits(np.array(v)) for v in ([-9.0, -8.0, -7.0], [-3.0, -3.0], [0.0, 0.0], [1.0, 3.0])]
+
+    np.testing.assert_allclose(found, [(-9, -7.04), (-3, -2), (0, 1), (0, 2.96)])
 
 
 def test_a_command_names_its_target_in_a_table_of_its_own(

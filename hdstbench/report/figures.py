@@ -72,14 +72,20 @@ def _draw(path: Path, slide: Slide, rows: Sequence[Maps], image: tuple[Pixels, E
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
+def _limits(measured: FloatArray) -> tuple[float, float]:
+    """Ends of a colour scale; it begins at 0 unless the target has values below."""
+    low = min(float(measured.min()), 0.0)
+    top = float(np.percentile(measured, 98)) or float(measured.max())
+    return low, top if top > low else low + 1.0
+
+
 def _draw_row(axes: Sequence[Axes], slide: Slide, maps: Maps, image: tuple[Pixels, Extent]) -> ScalarMappable:
     """Draw the section and the maps of one gene."""
     picture, extent = image
     first, measured = next(iter(maps.values.items()))
     axes[0].imshow(picture, extent=extent)
     axes[0].set_title("H&E", fontsize=10)
-    top = float(np.percentile(measured, 98)) or float(measured.max()) or 1.0
-    colours = ScalarMappable(Normalize(0, top), "viridis")
+    colours = ScalarMappable(Normalize(*_limits(measured)), "viridis")
     size = slide.unit_um if len(slide.blocks()) < len(slide) else 0.6 * slide.unit_um
     for axis, (name, values) in zip(axes[1:], maps.values.items(), strict=True):
         squares = colours.to_rgba(_raster(slide, values, size, extent))

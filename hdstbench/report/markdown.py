@@ -109,7 +109,7 @@ def _rounded(value: object) -> object:
 def render(board: Board) -> str:
     """The score table as markdown."""
     plan = board.plan
-    parts = [f"# {plan.stem}: {plan.title}{by_headline(plan)}{_smoothed(plan)}", _what(plan)]
+    parts = [f"# {plan.stem}: {plan.title}{by_headline(plan)}", _what(plan)]
     if len(plan.folds) < plan.all_folds:
         folds = ", ".join(map(str, plan.folds))
         parts.append(f"**Part of the split only: fold {folds} of {plan.all_folds} folds (counted from 0).**")
@@ -132,13 +132,9 @@ def render(board: Board) -> str:
 
 
 def by_headline(plan: Plan) -> str:
-    """What a title says of the order of rows, where it is not the usual one."""
-    return "" if plan.headline == "pcc_gene" else f", by {plan.headline}"
-
-
-def _smoothed(plan: Plan) -> str:
-    """What a title says of labels that were smoothed."""
-    return ", smoothed labels" if plan.target and find_target(plan.target).smooths else ""
+    """What a title says of the order of rows and of smoothed labels, where they are not the usual ones."""
+    order = "" if plan.headline == "pcc_gene" else f", by {plan.headline}"
+    return order + ", smoothed labels" * bool(plan.target and find_target(plan.target).smooths)
 
 
 def _what(plan: Plan) -> str:

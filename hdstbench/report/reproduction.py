@@ -111,7 +111,7 @@ def _measured(plans: Sequence[Path]) -> Found:
     found: dict[tuple[str, str], Measured] = {}
     for path in plans:
         plan = load_plan(path)
-        if plan.protocol != PAPER or plan.simulated or len(plan.folds) < plan.all_folds:
+        if plan.protocol != PAPER or plan.target or plan.simulated or len(plan.folds) < plan.all_folds:
             continue
         cells = [load_cell(path.parent / name) for name in plan.cells if (path.parent / name).is_dir()]
         for model, own in by_model(cells).items():
