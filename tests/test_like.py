@@ -52,7 +52,7 @@ def test_triplex_means_over_folds() -> None:
 
 
 def test_magnet_correlates_the_genes_of_a_bin() -> None:
-    """Three genes: the first bin has them in order, the second reversed, the third is flat and counts as 0."""
+    """The first bin has its genes in order, the second reversed, the third is flat and counts as 0."""
     m = np.array([[0.0, 1, 2], [0, 1, 2], [0, 1, 2]])
     p = np.array([[0.0, 1, 2], [2, 1, 0], [1, 1, 1]])
 

@@ -34,8 +34,9 @@ def picture(
     number = cells[0].record.fold
     fold = open_fold(job.task, job.split, number, folders)
     test, path = fold.test[0], base / f"{job.stem}.png"
-    of_fold = {c.record.model: c.folder for c in reversed(cells) if c.record.fold == number}
-    predicted = {name: load_prediction(of_fold[name], test.slide.id) for name in names}
+    mine = [Path(c) for c in reversed(board.plan.cells) if Path(c).name.startswith(f"fold{number}-")]
+    of_fold = {path.parent.name: base / path for path in mine}
+    predicted = {name: load_prediction(of_fold[name], test.slide.id) for name in names if name in of_fold}
     kind = "simulated slide" if job.dataset.card.simulated else "slide"
     where = f"{kind} {test.slide.id}"
     if fold.panel.markers:

@@ -48,7 +48,9 @@ def _within(view: Slide, predicted: FloatArray, part: tuple[IntArray, ...], leas
     if len(part[0]) < MIN_UNITS:
         return None
     p, measured = predicted[part], view.need_labels().target()[part]
-    usable = (np.ptp(measured, axis=0) > 0) & (np.count_nonzero(measured, axis=0) >= least)
+    counts = view.need_labels().counts(part[0].ravel())[:, part[1].ravel()]
+    counted = np.asarray((counts > 0).sum(axis=0)).ravel()
+    usable = (np.ptp(measured, axis=0) > 0) & (counted >= least)
     if not usable.any():
         return None
     r = pearson_per_gene(p[:, usable], measured[:, usable])
