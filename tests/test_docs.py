@@ -4,7 +4,6 @@ import re
 import shlex
 import shutil
 import sys
-from glob import glob
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +55,7 @@ def test_the_pages_commands_work_in_their_order(cohort_folder: Path, tmp_path: P
 
 def _expanded(word: str, folder: Path) -> list[str]:
     """What a shell makes of a word with a star."""
-    return sorted(glob(word, root_dir=folder)) if "*" in word else [word]
+    return [str(p.relative_to(folder)) for p in sorted(folder.glob(word))] if "*" in word else [word]
 
 
 def _own_card(folder: Path, cohort: Path) -> None:
@@ -115,7 +114,7 @@ def test_committed_records_are_whole_and_small() -> None:
 
     assert not list(records.rglob("predictions.npz"))
     for model in (p for p in records.glob("*/*") if p.is_dir()):
-        assert sum(p.stat().st_size for p in model.rglob("*") if p.is_file()) < 900_000
+        assert sum(p.stat().st_size for p in model.rglob("*") if p.is_file()) < 1_000_000
 
 
 def test_the_table_in_the_readme_is_the_committed_one() -> None:
