@@ -59,6 +59,7 @@ class Record:
     device: str = "cpu"
     precision: str = "fp32"
     deterministic: bool = False
+    compiled: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     peak_host_mb: float = 0.0
     peak_device_mb: float = 0.0

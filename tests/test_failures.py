@@ -25,7 +25,7 @@ PLUGINS = """
             self.what = config.what
 
         def fit(self, train, val, context):
-            print("a line for the log")
+            print("a line for the log, and a secret: hunter2")
             if self.what == "raise":
                 raise RuntimeError("no luck\\ntoday")
             if self.what == "memory":
@@ -34,6 +34,10 @@ PLUGINS = """
                 os._exit(7)
             if self.what == "exit":
                 sys.exit(3)
+            if self.what == "greedy":
+                taken = []
+                while True:
+                    taken.append(np.ones(2**24))
             if self.what == "hang":
                 time.sleep(600)
 
@@ -45,10 +49,10 @@ PLUGINS = """
         return ModelPlugin(name=f"bad-{what}", kind="model", context="unit", recipes={"tiny": Config(what)},
                            build=Bad, paper="none", licence="none", notes="for a test")
 
-    RAISE, MEMORY, DIE, EXIT, HANG, SHAPE, NAN, FINE = map(
-        plugin, ["raise", "memory", "die", "exit", "hang", "shape", "nan", "fine"])
+    RAISE, MEMORY, GREEDY, DIE, EXIT, HANG, SHAPE, NAN, FINE = map(
+        plugin, ["raise", "memory", "greedy", "die", "exit", "hang", "shape", "nan", "fine"])
 """
-BAD = ("raise", "memory", "die", "exit", "hang", "shape", "nan", "fine")
+BAD = ("raise", "memory", "greedy", "die", "exit", "hang", "shape", "nan", "fine")
 
 
 def sweep(models: str, cohort_folder: Path) -> tuple[str, ...]:
@@ -80,6 +84,8 @@ def test_failures_are_rows_and_the_sweep_goes_on(
         "0",
         "--timeout",
         "15",
+        "--memory",
+        "3000",
         cwd=tmp_path,
         cache=own_cache,
         env={"PYTHONPATH": str(third_party)},
@@ -91,6 +97,7 @@ def test_failures_are_rows_and_the_sweep_goes_on(
     for line in (
         "bad-raise: fold 0: RuntimeError: no luck today",
         "bad-memory: fold 0: MemoryError: too much",
+        "bad-greedy: fold 0: MemoryError: Unable to allocate",
         "bad-die: fold 0: the worker died (exit code 7)",
         "bad-exit: fold 0: SystemExit: 3",
         "bad-hang: fold 0: took longer than the time limit",
@@ -103,7 +110,8 @@ def test_failures_are_rows_and_the_sweep_goes_on(
     statuses = {
         p.parent.parent.name: load_record(p.parent).status for p in (tmp_path / "out").rglob("record.json")
     }
-    assert statuses["bad-memory"] == "oom"
+    assert statuses["bad-memory"] == statuses["bad-greedy"] == "oom"
+    assert "hunter2" not in done.stdout + done.stderr + table
     assert statuses["bad-hang"] == "timeout"
     assert {statuses[f"bad-{w}"] for w in ("raise", "die", "exit", "shape", "nan")} == {"failed"}
     log = next((tmp_path / "out" / "simulated" / "16um" / "bad-raise").rglob("log.txt")).read_text()

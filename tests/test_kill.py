@@ -141,7 +141,9 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
 ) -> None:
     one = sweep(tmp_path / "stopped")
     process = one.start()
-    time.sleep(0.6 * undisturbed[1])
+    deadline = time.monotonic() + 120
+    while not list((one.folder / "out").rglob("*.part")) and time.monotonic() < deadline:
+        time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     said = process.communicate(timeout=60)[0]
 

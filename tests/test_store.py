@@ -16,7 +16,7 @@ from hdstbench.sweep.cell import Cell, is_done, run_cell
 from hdstbench.sweep.claim import claim, is_claimed
 from hdstbench.sweep.durable import publish, recover
 from hdstbench.sweep.overwrite import overwriting
-from hdstbench.sweep.store import INDEX, cells_in, load_index, note, others, rebuild
+from hdstbench.sweep.store import INDEX, cells_in, load_index, note, others, rebuild, with_older
 
 
 def _hold(folder: Path, ready: "multiprocessing.Queue[int]") -> None:
@@ -181,6 +181,15 @@ def test_a_stale_result_is_found_and_run_again(cells: Callable[..., Cell]) -> No
 
     assert not is_done(kept)
     assert [p.name for p in others(cell.folder)] == ["fold3-seed0-00000003"]
+
+
+def test_cells_with_older_results_are_counted(tmp_path: Path) -> None:
+    old = _store(tmp_path, 3)
+    wanted = [old.with_name(f"fold3-seed0-{'f' * 8}"), old.with_name(f"fold4-seed0-{'f' * 8}")]
+
+    assert with_older(wanted) == 1
+    assert with_older([old]) == 0
+    assert with_older([tmp_path / "none" / "fold0-seed0-01234567"]) == 0
 
 
 def test_a_stale_result_is_kept_if_asked_for_and_marked(cells: Callable[..., Cell]) -> None:

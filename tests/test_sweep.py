@@ -63,7 +63,14 @@ def test_every_model_fold_and_seed_is_a_cell_and_the_oracles_come_first(
 
 @pytest.mark.parametrize(
     "change",
-    [{"seeds": (1,)}, {"recipe": "quick"}, {"precision": "bf16"}, {"bins": "all"}, {"models": ("ridge",)}],
+    [
+        {"seeds": (1,)},
+        {"recipe": "quick"},
+        {"precision": "bf16"},
+        {"compile": True},
+        {"bins": "all"},
+        {"models": ("ridge",)},
+    ],
 )
 def test_what_changes_predictions_changes_the_key(
     cohort: Dataset, folders: dict[str, Path], change: dict[str, object]

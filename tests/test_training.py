@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import Planted
+from torch import nn
 
 from hdstbench.plugins.plugin import Model, RunContext
 from hdstbench.plugins.registry import found, load_model
@@ -166,3 +167,16 @@ def test_quick_validation_looks_at_whole_blocks_spread_over_each_slide(planted: 
     assert some_blocks(slides, 0) == slides
     assert [len(s) for s in some_blocks(slides, 10**6)] == [len(s) for s in slides]
     assert all(len(s.blocks()) == 1 for s in some_blocks(slides, 1))
+
+
+def test_a_network_is_compiled_only_if_asked_for(
+    planted: list[Planted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    plugin = load_model("st-net")
+    for asked in (False, True):
+        context = replace(_context(tmp_path), compile=asked)
+        plugin.build(replace(plugin.recipes["tiny"], epochs=1)).fit([planted[0].slide], [], context)
+
+    assert compiled == ["STNetwork"]

@@ -28,8 +28,12 @@ from hdstbench.cli.options import Numbers, Words, verbose
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where models compute.")
 @click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16"]), help="Of training and prediction.")
 @click.option("--deterministic", is_flag=True, default=None, help="The same bits on every run, on a GPU too.")
+@click.option("--compile", is_flag=True, default=None, help="Compile networks before training.")
 @click.option("--workers", type=int, help="Processes; one a core, or one on a GPU, by default.")
 @click.option("--timeout", type=float, help="Seconds that a cell may take.")
+@click.option(
+    "--memory", type=float, help="MiB of memory that a cell may take; most of the machine's by default."
+)
 @click.option("--executor", type=click.Choice(["local", "ray"]), help="Where cells run; local by default.")
 @click.option("--address", help="Of the Ray cluster: auto, HOST:PORT, or local to start one.")
 @click.option(

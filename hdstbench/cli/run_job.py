@@ -31,7 +31,7 @@ from hdstbench.sweep.overwrite import overwriting
 from hdstbench.sweep.plan import Job, plan_cells, plan_job
 from hdstbench.sweep.rows import row_names
 from hdstbench.sweep.setting import Setting, set_models, settings_for
-from hdstbench.sweep.store import others
+from hdstbench.sweep.store import others, with_older
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def _tell_stale(cells: Sequence[Cell], view: View) -> None:
     kept = sum(cell.stale for cell in cells)
     if kept:
         view.say(f"{kept} results of other code, data or options are kept (--overwrite never) and marked")
-    beside = sum(bool(others(cell.folder)) for cell in cells if not cell.stale)
+    beside = with_older(cell.folder for cell in cells if not cell.stale)
     if beside:
         view.say(f"{beside} cells have older results of other code, data or options, which no table uses")
 

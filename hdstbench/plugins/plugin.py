@@ -35,6 +35,7 @@ class RunContext:
         precision: "fp32"; "tf32", which rounds factors of products on a GPU; or "bf16", for autocast.
         scratch: A folder of this cell: empty, or with what a killed fit of the very same cell kept.
         cache: A folder shared by all cells, for what depends on pixels and weights alone.
+        compile: Whether networks are compiled, which takes a minute and changes numbers in the last digits.
         weights: File that the model starts from: its encoder's weights, or the authors' checkpoint of
             the whole model if it takes one; None means to start from random ones.
         encoder_weights: The encoder's own weights where `weights` is a file that the user named, since
@@ -47,6 +48,7 @@ class RunContext:
     cache: Path
     device: str = "cpu"
     precision: Precision = "fp32"
+    compile: bool = False
     weights: Path | None = None
     encoder_weights: Path | None = None
     report: Callable[[Progress], None] = lambda _: None

@@ -60,6 +60,7 @@ class Cell:
         weights: File that the model starts from, if any.
         encoder_weights: The encoder's own weights where `weights` may be a checkpoint.
         anew: Fit and predict again, whatever is there.
+        memory_mb: Host memory that it may take; 0 for most of the machine's. Does not hold on a GPU.
         stale: The folder holds a result of other code, data or options, which is to be kept.
         folder: Where the cell's files go.
         cache: Folder for features, shared by all cells.
@@ -78,6 +79,7 @@ class Cell:
     encoder_weights: Path | None = None
     anew: bool = False
     stale: bool = False
+    memory_mb: float = 0.0
 
     @property
     def run(self) -> Path:
@@ -192,6 +194,7 @@ def _fit(cell: Cell, fold: Fold, report: Callable[[Progress], None]) -> tuple[Re
         precision=cast(Precision, cell.record.precision),
         scratch=scratch_of(cell),
         cache=cell.cache,
+        compile=cell.record.compiled,
         weights=cell.weights,
         encoder_weights=cell.encoder_weights,
         report=report,

@@ -41,7 +41,8 @@ def set_policy(device: str, precision: Precision, *, deterministic: bool) -> Non
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a model ran out of memory, on host or device."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    named = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)  # torch's
+    return isinstance(error, MemoryError) or named
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> str:

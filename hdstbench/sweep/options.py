@@ -35,12 +35,14 @@ class Options:
         weights: "pretrained", "none" or a file; empty for what the recipe says.
         bins: "sample", or "all" blocks of the tissue.
         deterministic: The same bits on every run on a GPU too; on a CPU they always are.
+        compile: Compile networks by torch before training.
         workers: 0 for one a CPU core, or one on a GPU.
         timeout: Seconds that a cell may take; 0 for no limit.
         executor: Worker processes here, or tasks of a Ray cluster.
         address: Of that cluster: auto, HOST:PORT, or local to start one here.
         share: Whether its nodes see the same files, or slides and results go through Ray's object store.
         overwrite: Results to make again: none, those of other code, data or options, or all.
+        memory: MiB of host memory that a cell may take; 0 for most of the machine's.
         mirror: Base address that files are fetched from, instead of the card's.
     """
 
@@ -63,8 +65,10 @@ class Options:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = "fp32"
     deterministic: bool = False
+    compile: bool = False
     workers: int = 0
     timeout: float = 0.0
+    memory: float = 0.0
     executor: Literal["local", "ray"] = "local"
     address: str = "auto"
     share: Literal["shared", "store"] = "shared"

@@ -175,6 +175,7 @@ def _cell(job: Job, setting: Setting, folders: Mapping[str, Path], options: Opti
         folders=dict(folders),
         weights=setting.weights.path,
         encoder_weights=setting.encoder_weights.path,
+        memory_mb=options.memory,
         folder=Path(options.output) / job.task.dataset / job.task.resolution / setting.name / name,
         cache=cache_root() / "features",
         record=record,
@@ -186,6 +187,8 @@ def _record(job: Job, setting: Setting, options: Options, draw: _Draw) -> Record
     key = [ENGINE, *setting.key(), job.task.hash, dataclasses.asdict(draw), options.precision]
     if options.deterministic and draw.device != "cpu":
         key.append("deterministic")
+    if options.compile:
+        key.append("compiled")
     return Record(
         key=hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16],
         model=setting.name,
@@ -200,6 +203,7 @@ def _record(job: Job, setting: Setting, options: Options, draw: _Draw) -> Record
         flags=(*job.flags, *setting.flags),
         device=draw.device,
         precision=options.precision,
+        compiled=options.compile,
         deterministic=options.deterministic and draw.device != "cpu",
         plugin=setting.origin,
         versions=versions(),

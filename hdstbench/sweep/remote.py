@@ -11,6 +11,7 @@ from hdstbench.data.card import cache_root
 from hdstbench.plugins.plugin import Progress
 from hdstbench.records import Record
 from hdstbench.sweep.cell import Cell, run_cell
+from hdstbench.sweep.memory import limit_memory
 from hdstbench.sweep.parcel import Parcel, pack, unpack_once
 
 SHOWN_S = 1.0
@@ -37,6 +38,7 @@ class Answer:
 def run_shared(number: int, cell: Cell, mailbox: Mailbox) -> Answer:
     """Run a cell whose paths mean the same here as on the driver's machine."""
     mailbox.put_nowait((number, STARTED))
+    _limit(cell)
     return Answer(run_cell(cell, _reporter(number, mailbox)))
 
 
@@ -45,6 +47,7 @@ def run_parcels(
 ) -> Answer:
     """Run a cell with its slides and weights out of the object store, and send its folder back."""
     mailbox.put_nowait((number, STARTED))
+    _limit(cell)
     places = {name: _unpacked(parcel) for name, parcel in zip(names, parcels, strict=True)}
     with tempfile.TemporaryDirectory(prefix="hdstbench-") as folder:
         here = dataclasses.replace(
@@ -57,6 +60,11 @@ def run_parcels(
         )
         record = run_cell(here, _reporter(number, mailbox))
         return Answer(record, pack(here.folder))
+
+
+def _limit(cell: Cell) -> None:
+    if cell.record.device == "cpu":
+        limit_memory(cell.memory_mb)
 
 
 def _file(places: Mapping[str, Path], name: str) -> Path | None:

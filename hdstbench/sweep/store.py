@@ -6,7 +6,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -106,3 +106,17 @@ def others(folder: Path) -> list[Path]:
     whole = [p for p in folder.parent.glob(like) if p != folder and CELL.fullmatch(p.name)]
     ready = [p for p in whole if (p / "record.json").is_file()]
     return sorted(ready, key=lambda p: ((p / "record.json").stat().st_mtime_ns, p.name))
+
+
+def with_older(folders: Iterable[Path]) -> int:
+    """How many of some cells have stale results beside them; each folder of a model is listed once."""
+    wanted: dict[Path, set[str]] = {}
+    for folder in folders:
+        wanted.setdefault(folder.parent, set()).add(folder.name)
+    return sum(_older(parent, names) for parent, names in wanted.items())
+
+
+def _older(parent: Path, names: set[str]) -> int:
+    there = {p.name for p in parent.iterdir()} - names if parent.is_dir() else set()
+    stems = {name.rpartition("-")[0] for name in there if CELL.fullmatch(name)}
+    return sum(name.rpartition("-")[0] in stems for name in names)

@@ -14,6 +14,7 @@ from threading import Lock
 from hdstbench.plugins.plugin import Progress
 from hdstbench.records import Record
 from hdstbench.sweep.cell import Cell, run_cell
+from hdstbench.sweep.memory import limit_memory
 
 PATIENCE_S = 5.0
 PR_SET_PDEATHSIG = 1
@@ -80,6 +81,8 @@ def _serve(pipe: "Connection[Progress | Record | None, Cell | None]") -> None:
     _end_with_parent()
     try:
         while (cell := pipe.recv()) is not None:
+            if cell.record.device == "cpu":  # a GPU's driver maps more than there is
+                limit_memory(cell.memory_mb)
             try:
                 record: Record | None = run_cell(cell, _reporter(pipe))
             except OSError as error:  # the cell's folder cannot be written

@@ -145,6 +145,8 @@ class TorchModel(Model, ABC):
         context = self._context()
         torch.manual_seed(seed_of("fit", context.seed))
         self.net = self.build(len(train[0].genes)).to(context.device)
+        if context.compile:
+            self.net.compile()
         self.prepare(train, val)
 
     @override

@@ -1,0 +1,1 @@
+"""Sweeps for everybody: a smoke test, the demo, the paper's protocol and the full comparison."""
