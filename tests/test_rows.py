@@ -168,7 +168,7 @@ def test_predictions_that_depend_on_batch_mates_are_flagged() -> None:
 
 
 def test_an_unknown_preset_is_told_with_those_there_are() -> None:
-    with pytest.raises(HdstError, match="there are magnet-ablation-blocks"):
+    with pytest.raises(HdstError, match="there are demo, full, magnet-ablation-blocks"):
         resolve({"preset": "magnet-ablations"}, "")
 
 

@@ -175,8 +175,9 @@ def test_a_network_is_compiled_only_if_asked_for(
     compiled: list[str] = []
     monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
     plugin = load_model("st-net")
+    plain = _context(tmp_path)
     for asked in (False, True):
-        context = replace(_context(tmp_path), compile=asked)
+        context = replace(plain, compile=asked)
         plugin.build(replace(plugin.recipes["tiny"], epochs=1)).fit([planted[0].slide], [], context)
 
     assert compiled == ["STNetwork"]

@@ -4,12 +4,13 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from threading import Lock
 
 from hdstbench.plugins.plugin import Progress
 from hdstbench.records import Record
@@ -60,7 +61,8 @@ def start_worker() -> Worker:
     before = {name: os.environ.get(name) for name in (*THREADS, *CUBLAS)}
     os.environ.update({**dict.fromkeys(THREADS, "1"), **CUBLAS})  # read when the child imports its libraries
     try:
-        process.start()
+        with _deaf():
+            process.start()
     finally:
         for name, value in before.items():
             if value is None:
@@ -69,6 +71,19 @@ def start_worker() -> Worker:
                 os.environ[name] = value
     theirs.close()
     return Worker(process, ours)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore Ctrl-C, which a process that is started meanwhile goes on to do: the main one stops it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _end_with_parent() -> None:
@@ -97,7 +112,7 @@ class _Alone(BaseException):
 
 
 def _reporter(pipe: "Connection[Progress | Record | None, Cell | None]") -> Callable[[Progress], None]:
-    lock = Lock()  # features may be computed in a thread of their own
+    lock = threading.Lock()  # features may be computed in a thread of their own
 
     def report(progress: Progress) -> None:
         try:
