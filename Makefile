@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hdstbench run --models all --dataset demo --res 16um
@@ -18,7 +18,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports --no-cache
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/pytest -q benchmarks --benchmark-only --benchmark-columns=min,median,rounds --benchmark-sort=name
+	$(BIN)/python benchmarks/table.py
+
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "hdstbench needs Python 3.11 or newer; try make PYTHON=python3.11"'
@@ -30,8 +33,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,ray]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,ray,docs]'
 	touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist site

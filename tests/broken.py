@@ -66,7 +66,7 @@ class Honest:
     def save(self, folder: Path) -> None:
         np.save(folder / "lines.npy", self.lines)
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: Path, context: RunContext) -> None:
         self.lines = np.load(folder / "lines.npy")
 
 
@@ -172,8 +172,8 @@ class RoundsCached(Honest):
 class RoundsSaved(Honest):
     """Loads what differs from what it saved."""
 
-    def load(self, folder: Path) -> None:
-        super().load(folder)
+    def load(self, folder: Path, context: RunContext) -> None:
+        super().load(folder, context)
         self.lines = self.lines.astype(np.float16)
 
 

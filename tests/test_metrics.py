@@ -14,6 +14,7 @@ from sklearn import metrics as sk
 from hdstbench.metrics.chunks import ROWS
 from hdstbench.metrics.correlation import pearson_per_gene, pearson_per_unit, pearson_pooled
 from hdstbench.metrics.error import mae, mae_per_gene, mse, mse_per_gene, mse_skill
+from hdstbench.metrics.fast import LEAST
 from hdstbench.metrics.moments import block_moments, correlation_of
 from hdstbench.metrics.pooled import pooled_correlation
 
@@ -36,6 +37,34 @@ def test_pearson_per_gene_is_scipys(pair: tuple[np.ndarray, np.ndarray]) -> None
             assert np.isnan(r[gene])
         elif min(p.std() / (np.abs(p).max() + 1e-300), m.std() / (np.abs(m).max() + 1e-300)) > 1e-6:
             assert r[gene] == pytest.approx(stats.pearsonr(p, m).statistic, abs=1e-7)
+
+
+@given(seed=st.integers(0, 999), offset=st.sampled_from([0.0, 3.0, -40.0, 1e4]))
+@settings(deadline=None, max_examples=10)
+def test_many_units_in_float32_correlate_as_in_float64(seed: int, offset: float) -> None:
+    rng = np.random.default_rng(seed)
+    measured = rng.gamma(0.5, size=(LEAST + 7, 6)).astype(np.float32)
+    predicted = (measured * rng.normal(size=6) + rng.normal(size=measured.shape) + offset).astype(np.float32)
+    measured[:, 0] = 0.7  # constant
+    measured[:, 1] = np.arange(len(measured)) > len(measured) - 5  # not 0 where no sample looks
+    predicted[: len(predicted) // 2, 2] += 500  # half a slide apart
+    predicted[:, 3] *= np.float32(1e-22)
+
+    r = pearson_per_gene(predicted, measured)
+
+    exact = pearson_per_gene(predicted.astype(np.float64), measured.astype(np.float64))
+    np.testing.assert_allclose(r, exact, atol=1e-6)
+    assert np.isnan(r).tolist() == [True, False, False, False, False, False]
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_many_units_with_one_that_is_not_finite_are_refused(wrong: float) -> None:
+    measured = np.random.default_rng(0).normal(size=(LEAST, 3)).astype(np.float32)
+    predicted = measured.copy()
+    predicted[LEAST // 3, 1] = wrong
+
+    with pytest.raises(ValueError, match="finite"):
+        pearson_per_gene(predicted, measured)
 
 
 def test_pearson_per_gene_ignores_scale_and_keeps_sign() -> None:

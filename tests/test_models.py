@@ -1,5 +1,6 @@
 """Every installed model keeps the contract, at every resolution, and says what it is."""
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from hdstbench.plugins.checks import Check, Trial, checks, name_of, run_check
 from hdstbench.plugins.plugin import Progress, RunContext
 from hdstbench.plugins.registry import found, load_model
 from hdstbench.protocol.slide import Slide
+from hdstbench.strict import build
+from hdstbench.sweep.cell import config_toml
 
 MODELS = sorted(found())
 
@@ -31,6 +34,15 @@ def test_a_model_keeps_the_contract(check: Check, trial: Trial) -> None:
     outcome = run_check(check, trial)
 
     assert outcome.ok, outcome.says
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_configuration_is_read_back_from_the_toml_that_a_cell_keeps(name: str) -> None:
+    recipes = load_model(name).recipes
+
+    read = {key: build(type(c), tomllib.loads(config_toml(c)), key) for key, c in recipes.items()}
+
+    assert read == dict(recipes)
 
 
 @pytest.mark.parametrize("name", MODELS)

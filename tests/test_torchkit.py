@@ -21,7 +21,7 @@ from hdstbench.torchkit.batch import block_batches, to_tensor, turn, unit_batche
 from hdstbench.torchkit.compat import import_timm
 from hdstbench.torchkit.encoders import make_encoder, read_weights
 from hdstbench.torchkit.features import FeatureSpec, frozen_features
-from hdstbench.torchkit.graph import nearest_edges
+from hdstbench.torchkit.graph import SMALL, _of_all_pairs, nearest_edges
 
 
 def test_timm_can_be_imported_beside_any_torch() -> None:
@@ -143,6 +143,29 @@ def test_edges_do_not_depend_on_the_order_of_units() -> None:
         return {(*grid[a], *grid[b]) for a, b in edges.T}
 
     assert names(nearest_edges(grid, 7), grid) == names(nearest_edges(grid[order], 7), grid[order])
+
+
+@pytest.mark.parametrize(
+    "layout", ["full", "holes", "sparse", "hexagonal", "two far apart", "two in one place"]
+)
+@pytest.mark.parametrize("k", [1, 6, 8, 30])
+def test_edges_of_many_units_are_those_of_all_pairs(layout: str, k: int) -> None:
+    rng = np.random.default_rng(k)
+    full = np.argwhere(np.ones((30, 40))) - [5, 7]
+    grid = {
+        "full": full,
+        "holes": full[rng.random(len(full)) < 0.6],
+        "sparse": rng.permutation(np.argwhere(rng.random((300, 300)) < 0.008)),
+        "hexagonal": full[full.sum(axis=1) % 2 == 0],
+        "two far apart": np.concatenate([full, [[500, 900], [9000, 2]]]),
+        "two in one place": np.concatenate([full, full[:2]]),
+    }[layout]
+
+    edges = nearest_edges(grid, k)
+
+    assert len(grid) > SMALL
+    near = _of_all_pairs(grid, k)
+    np.testing.assert_array_equal(edges, [near.ravel(), np.repeat(np.arange(len(grid)), near.shape[1])])
 
 
 def test_a_single_unit_has_itself() -> None:

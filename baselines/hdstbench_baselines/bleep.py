@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from hdstbench.errors import DataError
+from hdstbench.plugins.kept import Kept
 from hdstbench.plugins.plugin import Cost, ModelPlugin, RunContext
 from hdstbench.plugins.weights import OFFLINE
 from hdstbench.protocol.slide import Slide
@@ -36,7 +37,7 @@ from hdstbench_baselines.bleep_network import (
     contrastive,
     load_official,
 )
-from hdstbench_baselines.retrieval import Bank, sources_of
+from hdstbench_baselines.retrieval import Bank, one_source, sources_of
 
 __all__ = ["BLEEP", "OFFICIAL", "PLUGIN", "BLEEPConfig", "load_official"]
 
@@ -87,11 +88,25 @@ class BLEEP(TorchModel):
         super().__init__(config)
         self.config = config
         self._bank: Bank | None = None
+        self._width = 0
 
     def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
         """Train; where the encoder is frozen, its features say how wide they are."""
-        self._first = train[0]
+        self.context = context
+        self._width = self._features(train[0]).shape[1] if self.config.frozen else 0
         super().fit(train, val, context)
+
+    @override
+    def keep(self) -> Kept:
+        bank = {"values": self._values.cpu().numpy(), "keys": self._keys.cpu().numpy()}
+        return Kept(arrays=bank, numbers={"width": self._width})
+
+    @override
+    def restore(self, kept: Kept) -> None:
+        self._width, self._tested = kept.numbers["width"], True
+        self._values = torch.from_numpy(kept.arrays["values"]).to(self.device)
+        self._keys = torch.from_numpy(kept.arrays["keys"]).to(self.device)
+        self._bank = Bank(self._keys, one_source(self._keys), "cosine")
 
     @override
     def build(self, genes: int) -> nn.Module:
@@ -104,7 +119,7 @@ class BLEEP(TorchModel):
             )
             raise DataError(msg)
         encoder = None if c.frozen else make_encoder(c.encoder, None if known else weights)
-        width = encoder.width if encoder else self._features(self._first).shape[1]
+        width = encoder.width if encoder else self._width
         net = BLEEPNetwork(encoder, width, genes, embedding=c.embedding, dropout=c.dropout)
         if known:
             OFFICIAL.start(net, tensors)

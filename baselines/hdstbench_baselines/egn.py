@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from hdstbench.arrays import IntArray
 from hdstbench.errors import DataError
+from hdstbench.plugins.kept import Kept
 from hdstbench.plugins.plugin import Cost, ModelPlugin, RunContext
 from hdstbench.plugins.weights import OFFLINE
 from hdstbench.protocol.inner import split_part
@@ -28,7 +29,7 @@ from hdstbench.torchkit.space import SpaceName
 from hdstbench.torchkit.trainer import TUNED, Optimiser, TorchModel, Training
 from hdstbench_baselines.egn_network import EGNetwork, EGNShape, egn_loss
 from hdstbench_baselines.egn_official import OFFICIAL, load_official
-from hdstbench_baselines.retrieval import Bank, Source, sources_of
+from hdstbench_baselines.retrieval import Bank, Source, one_source, sources_of
 
 __all__ = ["EGN", "OFFICIAL", "PLUGIN", "EGNConfig", "load_official"]
 
@@ -111,13 +112,30 @@ class EGN(TorchModel):
     def __init__(self, config: EGNConfig) -> None:
         super().__init__(config)
         self.config = config
+        self._width = 0
+        """Of features, where there is no training slide to ask."""
 
     @override
     def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
         self._alone = len({slide.id for slide in train}) == 1
         train = _stripes(train) if self._alone else train
-        self._first, self._tested = train[0], False
+        self._patch_px, self._tested = train[0].patch_px["unit"], False
+        self._first = train[0]
         super().fit(train, val, context)
+
+    @override
+    def keep(self) -> Kept:
+        return Kept(
+            arrays={"values": self._values.cpu().numpy(), "rows": self._bank.rows.cpu().numpy()},
+            numbers={"patch_px": self._patch_px, "width": self._bank.rows.shape[1]},
+        )
+
+    @override
+    def restore(self, kept: Kept) -> None:
+        self._patch_px, self._width = kept.numbers["patch_px"], kept.numbers["width"]
+        self._values = torch.from_numpy(kept.arrays["values"]).to(self.device)
+        rows = torch.from_numpy(kept.arrays["rows"]).to(self.device)
+        self._bank, self._tested = Bank(rows, one_source(rows), measured=True), True
 
     @override
     def build(self, genes: int) -> nn.Module:
@@ -126,10 +144,10 @@ class EGN(TorchModel):
         if known := OFFICIAL.knows(tensors):
             patch = math.isqrt(tensors["to_patch_embedding.1.weight"].shape[1] // 3)
         else:
-            patch = -(-(c.input_px or self._first.patch_px["unit"]) // c.grid)
+            patch = -(-(c.input_px or self._patch_px) // c.grid)
         self._frozen = for_frozen(context, "EGN", c.encoder, c.weights) if known else context
         self._side = patch * c.grid
-        features = self._features(self._first).shape[1]
+        features = self._width or self._features(self._first).shape[1]
         sizes = {f.name: getattr(c, f.name) for f in fields(EGNShape) if hasattr(c, f.name)}
         net = EGNetwork(EGNShape(genes=genes, patch=patch, features=features, **sizes))
         if known:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from hdstbench.arrays import CSR
+from hdstbench.plugins.kept import Kept
 from hdstbench.plugins.plugin import Cost, ModelPlugin, RunContext
 from hdstbench.protocol.slide import Slide
 from hdstbench.torchkit.batch import Batch, BatchLabels, to_tensor
@@ -99,6 +100,16 @@ class Hist2ST(TorchModel):
         self.stem, self.map_side = stem_of(px, self.config.plan.map_side), self.config.plan.map_side
         self.places = PositionMap.of([*train, *val], self.config.position_steps)
         super().fit(train, val, context)
+
+    @override
+    def keep(self) -> Kept:
+        sizes = {"stem": self.stem, "map_side": self.map_side, "extent": self.places.extent}
+        return Kept(numbers=sizes)
+
+    @override
+    def restore(self, kept: Kept) -> None:
+        self.stem, self.map_side = kept.numbers["stem"], kept.numbers["map_side"]
+        self.places = PositionMap(kept.numbers["extent"], self.config.position_steps)
 
     @override
     def build(self, genes: int) -> nn.Module:

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 from typing_extensions import override
 
+from hdstbench.plugins.kept import Kept
 from hdstbench.plugins.plugin import Cost, ModelPlugin, RunContext
 from hdstbench.protocol.slide import Slide
 from hdstbench.torchkit.batch import Batch, BatchLabels, to_tensor
@@ -72,6 +73,15 @@ class HisToGene(TorchModel):
         self.px = self.config.input_px or train[0].patch_px["unit"]
         self.places = PositionMap.of([*train, *val], self.config.position_steps)
         super().fit(train, val, context)
+
+    @override
+    def keep(self) -> Kept:
+        return Kept(numbers={"px": self.px, "extent": self.places.extent})
+
+    @override
+    def restore(self, kept: Kept) -> None:
+        self.px = kept.numbers["px"]
+        self.places = PositionMap(kept.numbers["extent"], self.config.position_steps)
 
     @override
     def build(self, genes: int) -> nn.Module:

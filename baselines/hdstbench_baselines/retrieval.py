@@ -39,6 +39,11 @@ class Source:
     units: int
 
 
+def one_source(rows: Tensor) -> list[Source]:
+    """Name units whose slides are not known any more: they may all be retrieved in a test."""
+    return [Source("", "", len(rows))]
+
+
 def sources_of(slides: Sequence[Slide]) -> list[Source]:
     """Name the slides that a bank is made of."""
     return [Source(slide.id, slide.patient, len(slide)) for slide in slides]
@@ -73,19 +78,26 @@ class Bank:
         sources: The slides they are from, in order.
         metric: `cosine` compares rows of unit length.
         cells: Similarities of one chunk; bounds the memory, changes no result.
+        measured: Rows are as another bank of this metric holds them.
 
     Attributes:
         rows: As given, or of unit length, float32 [R, D].
     """
 
     def __init__(
-        self, rows: Tensor, sources: Sequence[Source], metric: Metric = "euclidean", cells: int = CELLS
+        self,
+        rows: Tensor,
+        sources: Sequence[Source],
+        metric: Metric = "euclidean",
+        cells: int = CELLS,
+        *,
+        measured: bool = False,
     ) -> None:
         if len(rows) != sum(source.units for source in sources):
             msg = f"got {len(rows)} rows for {sum(source.units for source in sources)} units"
             raise ValueError(msg)
         self.sources, self.metric, self.cells = tuple(sources), metric, cells
-        self.rows = self._measured(rows)
+        self.rows = rows if measured else self._measured(rows)
         self._centre = self.rows.double().mean(dim=0).float()
         self._centred = self.rows - self._centre
         self._twin = _first_of_equals(self.rows)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from hdstbench.plugins.kept import Kept
 from hdstbench.plugins.plugin import Cost, ModelPlugin, RunContext
 from hdstbench.plugins.weights import OFFLINE
 from hdstbench.protocol.slide import Slide
@@ -39,11 +40,22 @@ class TriplexModel(TorchModel):
         super().__init__(config)
         self.config = config
         self.known: dict[str, Known] = {}
+        self.features = 0
+        """Width of the frozen features, where there is no training slide to ask."""
 
     @override
     def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
         self.first, self.known = train[0], {}
         super().fit(train, val, context)
+
+    @override
+    def keep(self) -> Kept:
+        width = 0 if self.config.train_encoder else self._known(self.first).features.shape[1]
+        return Kept(numbers={"features": width})
+
+    @override
+    def restore(self, kept: Kept) -> None:
+        self.features, self.known = kept.numbers["features"], {}
 
     @override
     def build(self, genes: int) -> nn.Module:
@@ -57,7 +69,7 @@ class TriplexModel(TorchModel):
         encoder = make_encoder(c.encoder, self.frozen.weights) if c.train_encoder else None
         net = Triplex(
             encoder,
-            encoder.width if encoder else self._known(self.first).features.shape[1],
+            encoder.width if encoder else self.features or self._known(self.first).features.shape[1],
             c.width,
             genes,
             stacks,

@@ -18,7 +18,10 @@ COMMANDS = {
     "status": "Say how far a running or dead sweep is.",
     "audit": "Look for leaks in data, splits and encoders.",
     "check-model": "Try models on planted slides: do they keep the contract?",
+    "new-model": "Write a package with a model to begin from.",
     "score": "Score predictions that were made elsewhere.",
+    "predict": "Apply a trained model to a whole slide.",
+    "gate": "Hold tables against a baseline, for CI.",
     "leaderboard": "Write the tables of finished runs again.",
     "doctor": "Look at this installation and say what is missing.",
 }
@@ -26,6 +29,8 @@ BAD_INPUT = 2
 UNEXPECTED = 70
 """sysexits.h's EX_SOFTWARE: the fault is ours."""
 INTERRUPTED = 130
+GO_ON = {"run", "fetch"}
+"""Commands that take up what was done before they were stopped."""
 
 
 class LazyGroup(click.Group):
@@ -71,7 +76,7 @@ def main() -> None:
         click.echo(f"error: {one_line(error)}", err=True)
         sys.exit(BAD_INPUT)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped; the same command goes on from here", err=True)
+        click.echo(f"stopped; {_after_stop()}", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
         if _verbose():
@@ -79,6 +84,12 @@ def main() -> None:
         hint = "please report it, with what -v shows"
         click.echo(f"error: unexpected {type(error).__name__}: {one_line(error)}; {hint}", err=True)
         sys.exit(UNEXPECTED)
+
+
+def _after_stop() -> str:
+    if GO_ON & set(sys.argv[1:3]):
+        return "the same command goes on from here"
+    return "nothing half-written is left behind"
 
 
 def _verbose() -> bool:

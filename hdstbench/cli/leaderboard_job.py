@@ -11,6 +11,7 @@ from hdstbench.report.board import load_board, load_plan
 from hdstbench.report.candidates_text import SUFFIX, load_listing
 from hdstbench.report.candidates_text import render as render_listing
 from hdstbench.report.markdown import write_board
+from hdstbench.report.overview import render_overview, render_reported
 from hdstbench.report.reproduction import render_page
 
 KEPT = ("record.json", "scores.json", "per_gene.parquet", "moments.npz", "config.toml")
@@ -21,7 +22,7 @@ def execute(source: str, output: str | None) -> Iterator[Path]:
     """Write the tables of each plan in a folder.
 
     Yields:
-        Each markdown table.
+        Each markdown table, and the page above those of committed records.
     """
     plans = _stored(source, "*.plan.json")
     if not plans:
@@ -31,6 +32,19 @@ def execute(source: str, output: str | None) -> Iterator[Path]:
         path = _copy(plan, Path(output)) if output else plan
         home = path.parent.parent if path.parent.name == RECORDS else path.parent
         yield write_board(load_board(path), home)
+    committed = Path(output or source)
+    if (committed / RECORDS).is_dir():
+        yield _write_overview(committed)
+
+
+def _write_overview(folder: Path) -> Path:
+    """Write the page above all tables of committed records, and the quoted ones beside it."""
+    boards = [load_board(path) for path in sorted((folder / RECORDS).glob("*.plan.json"))]
+    (folder / "reported").mkdir(exist_ok=True)
+    (folder / "reported" / "README.md").write_text(render_reported(), encoding="utf-8")
+    page = folder / "README.md"
+    page.write_text(render_overview(boards), encoding="utf-8")
+    return page
 
 
 def write_reproduction(source: str, page: str) -> Path:

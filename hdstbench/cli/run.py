@@ -39,6 +39,7 @@ from hdstbench.cli.options import Numbers, Words, verbose
 @click.option(
     "--share", type=click.Choice(["shared", "store"]), help="Ray nodes see the same files, or get them sent."
 )
+@click.option("--keep-models", is_flag=True, default=None, help="Keep fitted models, for hdstbench predict.")
 @click.option("-o", "--output", help="Folder of records and tables; runs/default by default.")
 @click.option(
     "--overwrite",
@@ -48,17 +49,31 @@ from hdstbench.cli.options import Numbers, Words, verbose
 @click.option("-C", "--config", "sweep_file", default="", help="Sweep file; ./hdstbench.toml by default.")
 @click.option("--mirror", help="Fetch files of the data set from this base address.")
 @click.option("-y", "--yes", is_flag=True, help="Fetch what is missing without asking.")
-@click.option("--dry-run", is_flag=True, help="Say what would run, and stop.")
+@click.option("--dry-run", is_flag=True, help="Say what would run and what it takes, and stop.")
+@click.option(
+    "--probe", is_flag=True, help="With --dry-run: fit one cell of each model for up to 20 s to estimate."
+)
 @click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines.")
 @verbose
 def run(
-    sweep_file: str, *, dry_run: bool, fail_fast: bool, as_json: bool, yes: bool, **given: object
+    sweep_file: str,
+    *,
+    dry_run: bool,
+    probe: bool,
+    fail_fast: bool,
+    as_json: bool,
+    yes: bool,
+    **given: object,
 ) -> None:
     """Train and score models on data sets, resume where it stopped, and write the tables."""
     from hdstbench.cli.run_job import execute  # noqa: PLC0415 - heavy
 
     asked = {name: value for name, value in given.items() if value is not None}
-    ok = execute(asked, sweep_file, dry_run=dry_run, fail_fast=fail_fast, as_json=as_json, yes=yes)
+    if probe and not dry_run:
+        msg = "--probe is of a dry run; give --dry-run --probe to estimate, or neither to run"
+        raise click.UsageError(msg)
+    flags = {"dry_run": dry_run, "probing": probe, "fail_fast": fail_fast, "as_json": as_json, "yes": yes}
+    ok = execute(asked, sweep_file, **flags)
     if not ok:
         raise SystemExit(1)

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hdstbench.cli.audit_job import audited
-from hdstbench.cli.data_ready import have_slides, prepared_already
+from hdstbench.cli.data_ready import have_slides
+from hdstbench.cli.expect import expect
 from hdstbench.cli.pictures import picture
 from hdstbench.cli.view import View, make_view
 from hdstbench.data.card import Dataset, load_dataset
 from hdstbench.errors import DataError, MissingError
-from hdstbench.records import load_record, save_json
+from hdstbench.records import save_json
 from hdstbench.report.board import Board, Plan, load_board
 from hdstbench.report.candidates import Source, list_candidates
 from hdstbench.report.candidates_text import SUFFIX, load_listing, write_listing
@@ -31,7 +30,7 @@ from hdstbench.sweep.overwrite import overwriting
 from hdstbench.sweep.plan import Job, plan_cells, plan_job
 from hdstbench.sweep.rows import row_names
 from hdstbench.sweep.setting import Setting, set_models, settings_for
-from hdstbench.sweep.store import others, with_older
+from hdstbench.sweep.store import with_older
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +43,16 @@ class Planned:
 
 
 def execute(
-    given: Mapping[str, Any], sweep_file: str, *, dry_run: bool, fail_fast: bool, as_json: bool, yes: bool
+    given: Mapping[str, Any],
+    sweep_file: str,
+    *,
+    dry_run: bool,
+    probing: bool,
+    fail_fast: bool,
+    as_json: bool,
+    yes: bool,
 ) -> bool:
-    """Do what `hdstbench run` was asked for.
+    """Do what `hdstbench run` was asked for; a dry run tells what it would do, by a probe if it may.
 
     Returns:
         Whether every cell is whole.
@@ -63,7 +69,7 @@ def execute(
     if dry_run:
         for job in jobs:
             view.dry(job, [setting.name for setting in settings[job.stem]], options)
-            view.say(_expected(job, settings[job.stem], options, device))
+            expect(job, settings[job.stem], options, device, view, probing=probing)
         return True
     _need_output(Path(options.output))
     planned = []
@@ -80,23 +86,6 @@ def execute(
         if one.job.rules.tiled:
             view.say(f"targets: {_write_targets(one, options)}")
     return whole
-
-
-def _expected(job: Job, settings: Sequence[Setting], options: Options, device: str) -> str:
-    """What of a job is there already, and what the rest takes by the cells that earlier runs left there."""
-    folders = prepared_already(job, options)
-    if isinstance(folders, int):
-        return f"  {folders} slides are not prepared yet, so that every cell is new"
-    cells = overwriting(plan_cells(job, settings, folders, options, device), options.overwrite)
-    todo = [cell for cell in cells if cell.anew or not is_done(cell)]
-    text = f"  {len(cells) - len(todo)} of {len(cells)} cells, oracles among them, are there already"
-    past = [load_record(folder) for cell in todo for folder in others(cell.folder)[-1:]]
-    seconds = [record.seconds.get("total", 0.0) for record in past if record.status == "ok"]
-    if not seconds:
-        return text
-    memory = max(record.peak_host_mb for record in past)
-    work = float(np.mean(seconds)) * len(todo)
-    return f"{text}; about {work:,.0f} s of one worker and {memory:,.0f} MiB, as older results of them took"
 
 
 def _fitting(job: Job, settings: Sequence[Setting], options: Options, view: View) -> list[Setting]:

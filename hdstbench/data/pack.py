@@ -31,6 +31,8 @@ from hdstbench.data.units import Coarse, Units, choose_units, place_coarse
 from hdstbench.errors import DataError
 
 SPARE_BYTES = 64 * 2**20
+TIE_PX = 1e-6
+"""Offsets of a whole pixel and a half are rounded up, whatever the last digits of places say."""
 MAX_OUTSIDE = 0.1
 """Share of units that may lie off the image; bins in tissue are where Space Ranger saw tissue on it."""
 
@@ -55,7 +57,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scale:
+class Scale:
     """um a pixel of the image and of the prepared blocks, and patch sides in pixels of the latter.
 
     Where `tiled`, both are the same, and each patch is kept for itself.
@@ -86,12 +88,12 @@ def write_slide(folder: Path, sample: Sample, base: Sample, card: SampleCard, re
     units, coarse = _choose(sample, base, recipe)
     sides = res.patch_px or [round(level.patch_um / mpp) for level in res.levels]
     patch_px = {level.name: side for level, side in zip(res.levels, sides, strict=True)}
-    scale = _Scale(sample.mpp, mpp, patch_px, bool(res.patch_px))
+    scale = Scale(sample.mpp, mpp, patch_px, bool(res.patch_px))
     pixels, labels = blake2b(digest_size=16), blake2b(digest_size=16)
     if sample.patches is not None:
         _write_patches(folder / "pixels", sample, units, scale, pixels)
     else:
-        _write_pixels(folder / "pixels", _open(sample, units), (units, coarse), scale, pixels)
+        write_pixels(folder / "pixels", _open(sample, units), (units, coarse), scale, pixels)
     write_labels(folder / "labels", units, coarse, (sample, base), labels)
     tiles = bool(res.patch_px) and res.summed  # such units are no squares of the array
     if recipe.strata and not tiles:
@@ -167,9 +169,10 @@ def _open(sample: Sample, units: Units) -> SlideImage:
     return image
 
 
-def _write_pixels(
-    folder: Path, image: SlideImage, places: tuple[Units, list[Coarse]], scale: _Scale, digest: Digest
+def write_pixels(
+    folder: Path, image: SlideImage, places: tuple[Units, list[Coarse]], scale: Scale, digest: Digest
 ) -> None:
+    """Write places, block images and surroundings of some units; see `hdstbench.data.prepared`."""
     units, coarse = places
     mpp, full_mpp = scale.mpp, scale.full_mpp
     width, height = (length * full_mpp / mpp for length in image.size)
@@ -189,7 +192,7 @@ def _write_pixels(
         half = scale.patch_px[name] * mpp / 2
         corner = (xy - half) / full_mpp
         pad = outside_share(image, corner[:, 0], corner[:, 1], 2 * half / full_mpp)
-        offset = np.round((xy - half - origin[block]) / mpp).astype(np.int32)
+        offset = np.floor((xy - half - origin[block]) / mpp + 0.5 + TIE_PX).astype(np.int32)
         arrays = {"xy_um": xy, "block": block, "offset": offset, "pad": pad.astype(np.float32), **extra}
         save_arrays(folder / f"{name}.npz", arrays, digest)
     images = read_regions(image, origin / full_mpp, side * mpp / full_mpp, side)
@@ -201,7 +204,7 @@ def _of_units(units: Units) -> Arrays:
     return {"uv_um": units.uv_um, "grid": units.grid, "sampled": units.sampled, "window": units.window}
 
 
-def _write_patches(folder: Path, sample: Sample, units: Units, scale: _Scale, digest: Digest) -> None:
+def _write_patches(folder: Path, sample: Sample, units: Units, scale: Scale, digest: Digest) -> None:
     """Units that come with their own patch: each is the image of its own block."""
     assert sample.patches is not None
     side, given = scale.patch_px["unit"], sample.patches.shape[1]
@@ -222,7 +225,7 @@ def _write_patches(folder: Path, sample: Sample, units: Units, scale: _Scale, di
     save_blocks(folder / "blocks.npy", images, count, side, digest)
 
 
-def _block_side(units: Units, coarse: list[Coarse], scale: _Scale) -> int:
+def _block_side(units: Units, coarse: list[Coarse], scale: Scale) -> int:
     """Pixels that a block image needs so that it holds every patch of every level, turned or not."""
     patch_um = {level: side * scale.mpp for level, side in scale.patch_px.items()}
     need = [_reach(units.xy_um, units.block_xy_um[units.block], patch_um["unit"])]

@@ -165,3 +165,9 @@ def load_images(pixels: Path, level: str) -> Pixels:
 @cache
 def _map(path: Path) -> Pixels:
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def forget() -> None:
+    """Let go of all files that were read: those of a folder that is removed would stay on the disk."""
+    for function in (load_manifest, load_arrays, load_images, _map):
+        function.cache_clear()

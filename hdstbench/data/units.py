@@ -1,12 +1,14 @@
 """Choose the units of a task on one slide, and place their coarser levels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import sparse
 
 from hdstbench.arrays import CSR, BoolArray, FloatArray, IntArray
 from hdstbench.data.blocks import MIN_FILL, place_windows, sample_blocks
 from hdstbench.data.counts import picks_groups, picks_rows
+from hdstbench.data.geometry import Affine
 from hdstbench.data.levels import (
     MIN_TISSUE,
     SPOT,
@@ -197,17 +199,27 @@ def _need_some(sample: Sample, units: int, min_umi: int) -> None:
 
 def place_coarse(units: Units, base: Sample, level: Level) -> Coarse:
     """Place the spots or regions that are parents of the units, and the 8 um bins inside."""
+    found = parents_of(units, to_image_um(base), level)
+    return replace(
+        found,
+        target=tissue_share(base, found.grid, level.side_um) >= MIN_TISSUE,
+        pick=bins_in(cell_of(array_um(base), level.side_um), found.grid),
+    )
+
+
+def parents_of(units: Units, to_image: Affine, level: Level) -> Coarse:
+    """Place the squares of a coarser level that hold the units; none has bins, each may be a target."""
     squares, parent = number_cells(cell_of(units.uv_um, level.side_um))
     first = np.full(len(squares), len(units.block_xy_um))
     np.minimum.at(first, parent, units.block)
     return Coarse(
         level=level,
         grid=squares,
-        xy_um=to_image_um(base)(centre_of(squares, level.side_um)),
+        xy_um=to_image(centre_of(squares, level.side_um)),
         block=first,
         parent=parent,
-        target=tissue_share(base, squares, level.side_um) >= MIN_TISSUE,
-        pick=bins_in(cell_of(array_um(base), level.side_um), squares),
+        target=np.ones(len(squares), bool),
+        pick=sparse.csr_array((len(squares), 0), dtype=np.int64),
     )
 
 

@@ -22,9 +22,19 @@ def check_pair(predicted: FloatArray, measured: FloatArray) -> None:
     Raises:
         ValueError: If the shapes differ, N < 2, or a value is not finite.
     """
+    check_shapes(predicted, measured)
+    check_finite(predicted, measured)
+
+
+def check_shapes(predicted: FloatArray, measured: FloatArray) -> None:
+    """Refuse arrays that are not of one shape, or of fewer than two units."""
     if predicted.shape != measured.shape or predicted.ndim != 2 or len(predicted) < 2:  # noqa: PLR2004
         msg = f"need two equal [N>=2, G] arrays, got {predicted.shape} and {measured.shape}"
         raise ValueError(msg)
+
+
+def check_finite(predicted: FloatArray, measured: FloatArray) -> None:
+    """Refuse arrays with a value that is not finite."""
     if not (_is_finite(predicted) and _is_finite(measured)):
         msg = "predicted and measured must be finite"
         raise ValueError(msg)

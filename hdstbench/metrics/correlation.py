@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hdstbench.arrays import FloatArray
-from hdstbench.metrics.chunks import check_pair, row_chunks
+from hdstbench.metrics.chunks import check_finite, check_pair, check_shapes, row_chunks
+from hdstbench.metrics.fast import correlate, suits
 
 BIN_EPSILON = 1e-8
 """Stands under the root of the paper's correlation (MagNet, `calculate_pcc`)."""
@@ -34,8 +35,16 @@ def pearson_per_gene(predicted: FloatArray, measured: FloatArray) -> FloatArray:
     Reference:
         Pearson, "Note on regression and inheritance in the case of two parents", 1895.
     """
-    check_pair(predicted, measured)
-    return pearson_pooled([(predicted, measured)])
+    check_shapes(predicted, measured)
+    if not suits(predicted, measured):
+        check_finite(predicted, measured)
+        return pearson_pooled([(predicted, measured)])
+    r, doubtful = correlate(predicted, measured)
+    if doubtful.any():
+        left = np.ascontiguousarray(predicted[:, doubtful]), np.ascontiguousarray(measured[:, doubtful])
+        check_finite(*left)
+        r[doubtful] = pearson_pooled([left])
+    return r
 
 
 def pearson_pooled(parts: Sequence[tuple[FloatArray, FloatArray]]) -> FloatArray:

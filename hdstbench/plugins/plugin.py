@@ -35,7 +35,7 @@ class RunContext:
         precision: "fp32"; "tf32", which rounds factors of products on a GPU; or "bf16", for autocast.
         scratch: A folder of this cell: empty, or with what a killed fit of the very same cell kept.
         cache: A folder shared by all cells, for what depends on pixels and weights alone.
-        compile: Whether networks are compiled, which takes a minute and changes numbers in the last digits.
+        compile: Whether networks are compiled, which takes time first and changes numbers in the last digits.
         weights: File that the model starts from: its encoder's weights, or the authors' checkpoint of
             the whole model if it takes one; None means to start from random ones.
         encoder_weights: The encoder's own weights where `weights` is a file that the user named, since
@@ -78,8 +78,11 @@ class Savable(Model, Protocol):
         """Write everything that `predict` needs into an empty folder."""
         ...
 
-    def load(self, folder: Path) -> None:
-        """Become the model that was saved there; this one was built from the same configuration."""
+    def load(self, folder: Path, context: RunContext) -> None:
+        """Become the model that was saved there; this one was built from the same configuration.
+
+        The context has the seed, the device, the precision and the weights files of the fit.
+        """
         ...
 
 

@@ -9,7 +9,7 @@ from scipy import sparse
 from hdstbench.arrays import CSR, IntArray
 from hdstbench.protocol.panel import Panel
 from hdstbench.protocol.slide import all_counts
-from hdstbench.protocol.target import Target
+from hdstbench.protocol.target import FITTED, TRAINING_MEDIAN, Target
 from hdstbench.protocol.transforms import Fit
 
 
@@ -21,6 +21,8 @@ def fit_target(target: Target, panel: Panel, rows: Mapping[Path, IntArray]) -> T
         panel: The fold's genes.
         rows: Training units of each prepared training slide.
     """
+    if target.base not in (*FITTED, TRAINING_MEDIAN):
+        return target
     tables: set[str] = set()
     sizes, low, high = [], [], []
     for folder, units in rows.items():

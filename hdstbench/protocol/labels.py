@@ -83,7 +83,7 @@ class Labels:
     @cached_property
     def library(self) -> IntArray:
         """Counts over all genes of each unit, int64 [N]."""
-        return self._of(UNIT)[1]
+        return np.asarray(load_arrays(self._folder / f"{UNIT}.npz")["library"][self._rows[UNIT]])
 
     def counts(self, index: IntArray | None = None) -> CSR:
         """Raw counts of the panel, int32 [N, G]."""

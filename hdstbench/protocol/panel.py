@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +137,8 @@ def _ranks(
         place = {name: i for i, name in enumerate(ids)}
         columns = np.array([place[name] for name in shared])
         share += bulk[columns] / max(bulk.sum(), 1) / len(train)
-        variance += _variance(own, counts, library)[columns] / len(train)
+        spread = _variance(own, counts, library) if rows is not None else _whole_variance(folder, own)
+        variance += spread[columns] / len(train)
     return share, variance
 
 
@@ -152,6 +154,13 @@ def _find(listed: Sequence[str], shared: Sequence[str], folder: Path, share: Flo
         msg = f"none of the {len(listed)} listed genes, such as {listed[0]}, is in every slide's table"
         raise DataError(msg)
     return np.array(found)
+
+
+@lru_cache(maxsize=32)
+def _whole_variance(folder: Path, target: Target) -> FloatArray:
+    """Of all prepared units of a slide: the cells of a worker ask for the same ones, fold after fold."""
+    _, counts, library, _ = all_counts(folder)
+    return _variance(target, counts, library)
 
 
 def _variance(target: Target, counts: CSR, library: IntArray) -> FloatArray:

@@ -231,7 +231,7 @@ def open_slide(folder: Path, genes: Sequence[str], target: Target) -> Slide:
         DataError: If the folder is no prepared slide or lacks a gene.
     """
     manifest, pixels = load_manifest(folder), folder / "pixels"
-    order = sorted(manifest.patch_px, key=lambda level: (level != UNIT, manifest.patch_px[level]))
+    order = _finest_first(manifest.patch_px)
     count = {level: len(load_arrays(pixels / f"{level}.npz")["xy_um"]) for level in order}
     rows = {level: np.arange(count[level]) for level in order}
     target = target.of_slide(load_arrays(folder / "labels" / "unit.npz")["library"])
@@ -248,6 +248,50 @@ def open_slide(folder: Path, genes: Sequence[str], target: Target) -> Slide:
         labels=Labels.open(folder / "labels", tuple(genes), target, rows, np.asarray(unit["grid"])),
         _folder=pixels,
         _size_px=tuple(side * manifest.image_mpp / manifest.mpp for side in manifest.image_size),
+        _rows=rows,
+    )
+
+
+def _finest_first(patch_px: Mapping[str, int]) -> list[str]:
+    """Levels in the order of a slide: units, then the others by the size of their patches."""
+    return sorted(patch_px, key=lambda level: (level != UNIT, patch_px[level]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a slide without counts is opened with; see `Slide`."""
+
+    id: str
+    genes: tuple[str, ...]
+    target: Target
+    patch_px: Mapping[str, int]
+    mpp: float
+    unit_um: float
+    key: str
+    size_px: tuple[float, ...]
+
+
+def open_hidden(pixels: Path, shape: Shape) -> Slide:
+    """View all units of a folder of pixels that has no labels beside it.
+
+    Args:
+        pixels: The folder.
+        shape: `size_px` are width and height of the image in pixels of patches.
+    """
+    order = _finest_first(shape.patch_px)
+    rows = {level: np.arange(len(load_arrays(pixels / f"{level}.npz")["xy_um"])) for level in order}
+    return Slide(
+        id=shape.id,
+        patient=shape.id,
+        genes=shape.genes,
+        target=shape.target,
+        patch_px={level: shape.patch_px[level] for level in order},
+        mpp=shape.mpp,
+        unit_um=shape.unit_um,
+        key=shape.key,
+        labels=None,
+        _folder=pixels,
+        _size_px=shape.size_px,
         _rows=rows,
     )
 

@@ -97,6 +97,7 @@ class Row:
         seed_sd: Standard deviation of pcc_gene over seeds; NaN with one seed.
         failed: Cells that are not whole, with the reason.
         cost: Seconds, memory and parameters.
+        ran: On which devices, and until which day.
         changes: Options of its recipe that the sweep changed.
         more: Further scores by name (`hdstbench.report.more`).
     """
@@ -114,6 +115,7 @@ class Row:
     seed_sd: float
     failed: tuple[str, ...]
     cost: dict[str, float]
+    ran: str = ""
     changes: str = ""
     by_tissue: dict[str, float] = field(default_factory=dict)
     new_patients: Interval | None = None
@@ -134,6 +136,7 @@ class Board:
         markers: Genes that were asked for beside the panel.
         comparisons: Of every pair of whole models and variants.
         windows: Dense windows of the tested slides.
+        task: Fields of the task and its hash.
         ceiling_genes: Pairs of gene and slide with a measurable signal, and without.
     """
 
@@ -146,6 +149,7 @@ class Board:
     comparisons: tuple[Comparison, ...] = ()
     windows: int = 0
     ceiling_genes: tuple[int, int] = (0, 0)
+    task: dict[str, str] = field(default_factory=dict)
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -184,7 +188,7 @@ def load_board(path: Path) -> Board:
     if len(versions) > 1:
         msg = f"{path}: its scores are of versions {versions}, which must not be mixed; run its command again"
         raise DataError(msg)
-    whole = {name: own for name, own in by_model(good).items() if len(own) == _planned(plan, name)}
+    whole = {name: own for name, own in by_model(good).items() if _is_whole(own, plan, name)}
     widenings = slide_widenings(good)
     known = _Known({name: samples_of(own, widenings) for name, own in whole.items()}, better_ridge(whole))
     rows = [_row(model, members, known, plan) for model, members in by_model(cells).items()]
@@ -204,6 +208,7 @@ def load_board(path: Path) -> Board:
         comparisons=comparisons,
         windows=0 if _on_all_units(slides) else totals(any_model, "spatial", "windows"),
         ceiling_genes=(totals(any_model, "ceiling", "genes"), totals(any_model, "ceiling", "unmeasurable")),
+        task=cells[0].record.task,
     )
 
 
@@ -254,6 +259,7 @@ def _row(model: str, cells: Sequence[StoredCell], known: _Known, plan: Plan) -> 
     failed = [f"fold {c.record.fold}: {c.record.error}" for c in cells if c.record.status != "ok"]
     missing = planned - len(cells)
     failed += [f"{missing} cells were not run"] if missing else []
+    failed += [f"fold {number} was not entered" for number in _left_out(plan, model)]
     record = cells[0].record
     whole = not failed
     patients = _patients(cells) if whole else {}
@@ -274,6 +280,7 @@ def _row(model: str, cells: Sequence[StoredCell], known: _Known, plan: Plan) -> 
         seed_sd=float(np.std(seeds, ddof=1)) if len(seeds) > 1 else float("nan"),
         failed=tuple(failed),
         cost=_cost(cells),
+        ran=_ran(cells),
         changes=record.changes,
         more=more_scores(cells) if whole else {},
     )
@@ -308,6 +315,17 @@ def _folders(path: Path, plan: Plan, model: str) -> list[Path]:
 
 def _planned(plan: Plan, model: str) -> int:
     return sum(Path(name).parent.name == model for name in plan.cells)
+
+
+def _is_whole(good: Sequence[StoredCell], plan: Plan, model: str) -> bool:
+    return len(good) == _planned(plan, model) and not _left_out(plan, model)
+
+
+def _left_out(plan: Plan, model: str) -> list[int]:
+    """Folds that others are planned for and this model is not: its predictions were entered for some."""
+    folds = {(Path(name).parent.name, Path(name).name.split("-")[0]) for name in plan.cells}
+    missing = {fold for _, fold in folds} - {fold for own, fold in folds if own == model}
+    return sorted(int(fold.removeprefix("fold")) for fold in missing)
 
 
 def _seeds(cells: Sequence[StoredCell]) -> list[int]:
@@ -345,6 +363,12 @@ def _tissues(cells: Sequence[StoredCell], plan: Plan) -> dict[str, float]:
         patients = of_tissue.setdefault(plan.tissues.get(scores.slide, ""), {})
         patients.setdefault(scores.patient, []).append(scores.pcc_gene)
     return {name: mean_over(of_tissue[name]) for name in sorted(of_tissue)} if len(of_tissue) > 1 else {}
+
+
+def _ran(cells: Sequence[StoredCell]) -> str:
+    devices = sorted({cell.record.device for cell in cells})
+    day = max(cell.record.finished for cell in cells)[:10]
+    return f"{', '.join(devices)}, {day}".rstrip(", ")
 
 
 def _cost(cells: Sequence[StoredCell]) -> dict[str, float]:

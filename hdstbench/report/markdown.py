@@ -11,6 +11,7 @@ import pandas as pd
 from hdstbench.protocol.target import find_target
 from hdstbench.report.board import METRICS, REFERENCE, Board, Plan, Row
 from hdstbench.report.markers import markers_section
+from hdstbench.report.marks import with_marks
 from hdstbench.report.spatial import ceiling_cell, ceiling_note, maps_section, parts_section
 from hdstbench.report.standing import (
     pairs_section,
@@ -78,23 +79,29 @@ def write_board(board: Board, folder: Path) -> Path:
     table.write_text(render(board), encoding="utf-8")
     (folder / f"{stem}-cost.md").write_text(render_cost(board), encoding="utf-8")
     frame(board).to_csv(folder / f"{stem}.csv", index=False, float_format="%.6f", lineterminator="\n")
-    rows = [_plain(row) for row in board.rows]
-    content: dict[str, object] = {
-        "plan": board.plan.stem,
-        "better_ridge": board.ridge.name or None,
-        "rows": rows,
-    }
-    content["pairs"] = [_rounded({**asdict(c), "differ": c.differ}) for c in board.comparisons]
-    if board.markers:
-        content["markers"] = [_rounded(asdict(marker)) for marker in board.markers]
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+    text = json.dumps(content_of(board), indent=1, sort_keys=True, allow_nan=False)
     (folder / f"{stem}.json").write_text(text + "\n", encoding="utf-8")
     return table
 
 
+def content_of(board: Board) -> dict[str, object]:
+    """Everything of a table as JSON, with six digits behind the point."""
+    content: dict[str, object] = {
+        "plan": board.plan.stem,
+        "task": board.task,
+        "recipe": board.plan.recipe,
+        "better_ridge": board.ridge.name or None,
+        "rows": [_plain(row) for row in board.rows],
+        "pairs": [_rounded({**asdict(c), "differ": c.differ}) for c in board.comparisons],
+    }
+    if board.markers:
+        content["markers"] = [_rounded(asdict(marker)) for marker in board.markers]
+    return content
+
+
 def _plain(row: Row) -> dict[str, object]:
     values = asdict(row)
-    del values["cost"]
+    del values["cost"], values["ran"]
     return _rounded(values)  # type: ignore[return-value]
 
 
@@ -174,6 +181,7 @@ def _score_table(board: Board) -> str:
         setup = (row.encoder or "–", ", ".join(row.flags) or "–")
         lines.append((name, value, between, *standing_cells(row), ceiling_cell(row), *others, *setup))
     notes = [note for note in (standing_note(board), ridge_note(board), ceiling_note(board)) if note]
+    lines = with_marks(head, rows, lines)
     return "\n\n".join([markdown_table(*headline_first(board.plan, head, lines)), *notes])
 
 
@@ -285,7 +293,7 @@ def _changes(board: Board) -> str:
 def render_cost(board: Board) -> str:
     """Time and memory as markdown; they differ from run to run."""
     lines = []
-    for row in (row for row in board.rows if row.cost):
+    for row in (row for row in board.rows if row.cost and row.kind != "oracle"):
         c = row.cost
         lines.append(
             (
@@ -293,11 +301,12 @@ def render_cost(board: Board) -> str:
                 f"{c['fit_s']:.1f}",
                 f"{c['predict_s']:.1f}",
                 f"{c['host_mb']:,.0f}",
-                f"{c['device_mb']:,.0f}",
-                f"{c['parameters']:,.0f}",
+                f"{c['device_mb']:,.0f}" if c["device_mb"] else "–",
+                f"{c['parameters']:,.0f}" if c["parameters"] else "–",
+                row.ran,
             )
         )
-    head = ("model", "fit s / cell", "predict s / cell", "host MiB", "device MiB", "parameters")
+    head = ("model", "fit s / cell", "predict s / cell", "host MiB", "device MiB", "parameters", "ran")
     return f"# {board.plan.stem}: cost\n\n{markdown_table(head, lines)}\n"
 
 

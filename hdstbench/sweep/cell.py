@@ -39,6 +39,7 @@ from hdstbench.sweep import oracle
 from hdstbench.sweep.claim import claim
 from hdstbench.sweep.device import is_out_of_memory, peak_device_mb, reset_device_peak, set_policy
 from hdstbench.sweep.durable import publish, recover
+from hdstbench.sweep.kept_model import MODEL, Files, Origin, keep_model
 from hdstbench.sweep.memory import peak_host_mb, reset_peak
 from hdstbench.sweep.score import FoldScores, check_predictions, score_fold
 from hdstbench.sweep.store import note
@@ -60,6 +61,8 @@ class Cell:
         weights: File that the model starts from, if any.
         encoder_weights: The encoder's own weights where `weights` may be a checkpoint.
         anew: Fit and predict again, whatever is there.
+        keep: Keep the fitted model beside its predictions.
+        simulated: Whether the data set is.
         memory_mb: Host memory that it may take; 0 for most of the machine's. Does not hold on a GPU.
         stale: The folder holds a result of other code, data or options, which is to be kept.
         folder: Where the cell's files go.
@@ -79,6 +82,8 @@ class Cell:
     encoder_weights: Path | None = None
     anew: bool = False
     stale: bool = False
+    keep: bool = False
+    simulated: bool = False
     memory_mb: float = 0.0
 
     @property
@@ -154,9 +159,14 @@ def is_done(cell: Cell) -> bool:
     """Whether there is nothing to do: it is fitted, and scored by the scores of this version."""
     if cell.stale:
         return True
-    if not is_fitted(cell) or load_record(cell.folder).status != "ok":
+    if not is_fitted(cell) or load_record(cell.folder).status != "ok" or _lacks_model(cell):
         return False
     return scores_version(cell.folder) == SCORES
+
+
+def _lacks_model(cell: Cell) -> bool:
+    """Whether the fitted model is wanted and not there; an oracle has none."""
+    return cell.keep and cell.config is not None and not (cell.folder / MODEL).is_dir()
 
 
 def _attempt(cell: Cell, part: Path, report: Callable[[Progress], None]) -> Record:
@@ -167,9 +177,11 @@ def _attempt(cell: Cell, part: Path, report: Callable[[Progress], None]) -> Reco
     try:
         fold = open_fold(cell.task, cell.split, cell.record.fold, cell.folders)
         stored = None if cell.anew else _stored(cell)
-        record, predictions = stored or _fit(cell, fold, report)
+        record, predictions = stored or _fit(cell, fold, part, report)
         record = dataclasses.replace(record, status="ok", error="")
         save_predictions(part, fold, predictions)  # first: they outlive scores that fail
+        if stored and (cell.folder / MODEL).is_dir():
+            shutil.copytree(cell.folder / MODEL, part / MODEL)
         report(Progress(share=1.0, stage="scoring"))
         save_scores(part, fold, score_fold(fold, predictions))
     except (Exception, SystemExit) as caught:  # a model may even try to leave
@@ -184,8 +196,10 @@ def _attempt(cell: Cell, part: Path, report: Callable[[Progress], None]) -> Reco
     )
 
 
-def _fit(cell: Cell, fold: Fold, report: Callable[[Progress], None]) -> tuple[Record, dict[str, FloatArray]]:
-    """Fit the cell's model and predict every test slide."""
+def _fit(
+    cell: Cell, fold: Fold, part: Path, report: Callable[[Progress], None]
+) -> tuple[Record, dict[str, FloatArray]]:
+    """Fit the cell's model, predict every test slide, and keep the model if that is wanted."""
     if cell.record.kind == ORACLE:
         return cell.record, oracle.ask(cell.record.model, fold)
     context = RunContext(
@@ -216,7 +230,21 @@ def _fit(cell: Cell, fold: Fold, report: Callable[[Progress], None]) -> tuple[Re
         peak_host_mb=peak_host_mb(),
         peak_device_mb=peak_device_mb(cell.record.device),
     )
+    if cell.keep:
+        keep_model(part, model, _origin(cell, record, fold))
     return record, predictions
+
+
+def _origin(cell: Cell, record: Record, fold: Fold) -> Origin:
+    return Origin(
+        plugin=cell.model,
+        config=config_toml(cell.config),
+        record=record,
+        fold=fold,
+        files=Files(cell.weights, cell.encoder_weights),
+        prepared=cell.folders[fold.train[0].id],
+        simulated=cell.simulated,
+    )
 
 
 def _predict(model: Model, slide: Slide) -> FloatArray:
@@ -238,7 +266,7 @@ def _validation(model: Model) -> float | None:
 
 def _stored(cell: Cell) -> tuple[Record, dict[str, FloatArray]] | None:
     """Predictions of this very cell from an earlier run; None if there are none, or they are damaged."""
-    if not is_fitted(cell):
+    if not is_fitted(cell) or _lacks_model(cell):
         return None
     try:
         with np.load(cell.folder / PREDICTIONS, allow_pickle=False) as file:

@@ -12,6 +12,7 @@ from hdstbench.plugins.plugin import Progress
 from hdstbench.records import Record, Status
 from hdstbench.sweep.cell import Cell, finish, part_of
 from hdstbench.sweep.claim import claim
+from hdstbench.sweep.memory import peak_host_mb
 from hdstbench.sweep.queue import Queue
 from hdstbench.sweep.worker import Worker, start_worker
 
@@ -95,9 +96,10 @@ def _hear(worker: Worker, cell: Cell, queue: Queue) -> Event:
 
 def _give_up(worker: Worker, cell: Cell, status: Status, error: str) -> Event:
     """End a worker and write the record that it could not."""
+    memory = peak_host_mb(worker.process.pid)
     worker.stop()
     worker.cell = None
-    record = dataclasses.replace(cell.record, status=status, error=error)
+    record = dataclasses.replace(cell.record, status=status, error=error, peak_host_mb=memory)
     record_failure(cell, record)
     return Event(kind="done", cell=cell, record=record)
 

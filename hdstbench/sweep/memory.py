@@ -5,7 +5,7 @@ import resource
 import sys
 from pathlib import Path
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+PROCESSES, CLEAR = Path("/proc"), Path("/proc/self/clear_refs")
 
 SHARE = 0.9
 
@@ -18,12 +18,17 @@ def reset_peak() -> None:
         return
 
 
-def peak_host_mb() -> float:
-    """Largest resident memory since `reset_peak`, in MiB."""
-    if STATUS.exists():
-        for line in STATUS.read_text(encoding="ascii").splitlines():
+def peak_host_mb(process: int | None = None) -> float:
+    """Largest resident memory since `reset_peak`, in MiB; of another process 0 if unknown."""
+    status = PROCESSES / str(process or "self") / "status"
+    try:
+        for line in status.read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return round(int(line.split()[1]) / 1024, 1)
+    except OSError:
+        pass
+    if process:
+        return 0.0
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)
 

@@ -43,6 +43,7 @@ class Options:
         share: Whether its nodes see the same files, or slides and results go through Ray's object store.
         overwrite: Results to make again: none, those of other code, data or options, or all.
         memory: MiB of host memory that a cell may take; 0 for most of the machine's.
+        keep_models: Keep fitted models beside their predictions, for `hdstbench predict`.
         mirror: Base address that files are fetched from, instead of the card's.
     """
 
@@ -69,6 +70,7 @@ class Options:
     workers: int = 0
     timeout: float = 0.0
     memory: float = 0.0
+    keep_models: bool = False
     executor: Literal["local", "ray"] = "local"
     address: str = "auto"
     share: Literal["shared", "store"] = "shared"

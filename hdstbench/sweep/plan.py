@@ -176,6 +176,8 @@ def _cell(job: Job, setting: Setting, folders: Mapping[str, Path], options: Opti
         weights=setting.weights.path,
         encoder_weights=setting.encoder_weights.path,
         memory_mb=options.memory,
+        keep=options.keep_models,
+        simulated=job.dataset.card.simulated,
         folder=Path(options.output) / job.task.dataset / job.task.resolution / setting.name / name,
         cache=cache_root() / "features",
         record=record,

@@ -75,15 +75,15 @@ def start_worker() -> Worker:
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Ignore Ctrl-C, which a process that is started meanwhile goes on to do: the main one stops it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Hold Ctrl-C back, which a process that is started meanwhile goes on to do: the main one stops it.
+
+    It is not lost: what comes meanwhile is delivered at the end.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:

@@ -6,24 +6,31 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typing_extensions import override
 
 from hdstbench.arrays import FloatArray
-from hdstbench.plugins.plugin import Model, Progress, RunContext
+from hdstbench.errors import DataError
+from hdstbench.plugins.kept import Kept as Fitted
+from hdstbench.plugins.kept import load_kept, save_kept
+from hdstbench.plugins.plugin import Progress, RunContext, Savable
 from hdstbench.protocol.slide import Slide
 from hdstbench.rng import seed_of, stream
 from hdstbench.torchkit.ahead import ahead, send
 from hdstbench.torchkit.batch import Batch, BatchLabels, some_blocks
 from hdstbench.torchkit.keep import Before, Keeper, Kept
 from hdstbench.torchkit.schedule import Schedule, rate_factor
-from hdstbench.torchkit.space import TASK, SpaceName, make_space
+from hdstbench.torchkit.space import TASK, Space, SpaceName, make_space
 
 REPORT_S = 0.3
+NET = "net.safetensors"
 TUNED = (1 / 3, 1.0, 3.0)
 """Multiples of the rate that a `tuned` recipe tries."""
 Optimiser = Literal["sgd", "adam", "adamw"]
@@ -58,7 +65,7 @@ class Training:
     space: SpaceName = "task"
 
 
-class TorchModel(Model, ABC):
+class TorchModel(Savable, ABC):
     """A model that is a torch network: subclasses say what it is, this trains and applies it.
 
     After every epoch the mean squared error on the validation units is taken, and the weights of
@@ -72,6 +79,7 @@ class TorchModel(Model, ABC):
         self.training = config
         self.context: RunContext | None = None
         self.space = TASK
+        self._genes = 0
 
     @abstractmethod
     def build(self, genes: int) -> nn.Module:
@@ -94,6 +102,13 @@ class TorchModel(Model, ABC):
 
     def finish(self, train: Sequence[Slide]) -> None:
         """Hook: do what is left after training."""
+
+    def keep(self) -> Fitted:
+        """Hook: what `build` and `infer` need beside the network, to be saved with it."""
+        return Fitted()
+
+    def restore(self, kept: Fitted) -> None:
+        """Hook: take back what `keep` gave, before the network is built."""
 
     def labels(self, batch: Batch) -> BatchLabels:
         """Hook: targets of a batch; a model of several levels adds theirs."""
@@ -118,6 +133,7 @@ class TorchModel(Model, ABC):
     @override
     def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
         self.context, self.space = context, make_space(self.training.space, train)
+        self._genes = len(train[0].genes)
         rates = self.training.rates if val and self.training.rates else (1.0,)
         keeper = Keeper(context.scratch, context.device)
         kept = keeper.load()
@@ -144,7 +160,7 @@ class TorchModel(Model, ABC):
         """Make the network as it is before training."""
         context = self._context()
         torch.manual_seed(seed_of("fit", context.seed))
-        self.net = self.build(len(train[0].genes)).to(context.device)
+        self.net = self.build(self._genes).to(context.device)
         if context.compile:
             self.net.compile()
         self.prepare(train, val)
@@ -159,6 +175,39 @@ class TorchModel(Model, ABC):
                     predicted = self.infer(batch)
                 out[batch.index] = predicted.float().cpu().numpy()
         return self.space.outward(out)
+
+    @override
+    def save(self, folder: Path) -> None:
+        """Write the network and what the model needs beside it."""
+        state = {name: value.detach().cpu().contiguous().clone() for name, value in self._net_state().items()}
+        save_file(state, folder / NET)
+        space = {"space/scale": self.space.scale, "space/shift": self.space.shift}
+        save_kept(folder, self.keep().joined(Fitted(arrays=space, numbers={"genes": self._genes})))
+
+    @override
+    def load(self, folder: Path, context: RunContext) -> None:
+        """Become the model that was saved in a folder.
+
+        Raises:
+            DataError: If the files are not there, or of another network.
+        """
+        kept = load_kept(folder)
+        self.context, self._genes = context, kept.numbers["genes"]
+        self.space = Space(kept.arrays["space/scale"], kept.arrays["space/shift"])
+        self.restore(kept)
+        torch.manual_seed(seed_of("fit", context.seed))
+        self.net = self.build(self._genes).to(context.device)
+        try:
+            self.net.load_state_dict(load_file(folder / NET))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:400]
+            msg = f"{folder / NET} does not fit the network of its configuration: {reason}"
+            raise DataError(msg) from error
+        self.net.eval()
+
+    def _net_state(self) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.net.state_dict()
+        return state
 
     def autocast(self) -> torch.autocast:
         """The precision that was asked for."""

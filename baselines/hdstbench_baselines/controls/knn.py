@@ -5,6 +5,7 @@ EGN and BLEEP retrieve too; what they learn has to show beside this.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,12 +14,13 @@ from torch import Tensor
 from typing_extensions import override
 
 from hdstbench.arrays import FloatArray, IntArray
-from hdstbench.plugins.plugin import Model, ModelPlugin, RunContext
+from hdstbench.plugins.kept import Kept, load_kept, save_kept
+from hdstbench.plugins.plugin import ModelPlugin, RunContext, Savable
 from hdstbench.plugins.weights import OFFLINE
 from hdstbench.protocol.slide import Slide
 from hdstbench.torchkit.batch import some_blocks
 from hdstbench.torchkit.features import FeatureSpec, frozen_features
-from hdstbench_baselines.retrieval import Bank, sources_of
+from hdstbench_baselines.retrieval import Bank, one_source, sources_of
 
 NEIGHBOURS = (5, 15, 50, 150)
 """Numbers of neighbours that are tried."""
@@ -40,7 +42,7 @@ class KNNConfig:
     bank_units: int = 0
 
 
-class KNN(Model):
+class KNN(Savable):
     """Predict the mean target of the training units whose features have the largest cosine.
 
     Attributes:
@@ -64,6 +66,19 @@ class KNN(Model):
     @override
     def predict(self, slide: Slide) -> FloatArray:
         return self._mean(self._nearest(slide, self.neighbours))
+
+    @override
+    def save(self, folder: Path) -> None:
+        rows = self._bank.rows.cpu().numpy()
+        arrays = {"rows": rows, "targets": self._targets}
+        save_kept(folder, Kept(arrays=arrays, numbers={"neighbours": self.neighbours}))
+
+    @override
+    def load(self, folder: Path, context: RunContext) -> None:
+        kept, self.context, self._tested = load_kept(folder), context, True
+        rows = torch.from_numpy(kept.arrays["rows"]).to(context.device)
+        self._bank = Bank(rows, one_source(rows), "cosine", measured=True)
+        self._targets, self.neighbours = kept.arrays["targets"], kept.numbers["neighbours"]
 
     def _keep(self, slides: Sequence[Slide]) -> None:
         slides = some_blocks(slides, self.config.bank_units)

@@ -7,6 +7,7 @@ of two levels are taken over the coarser level's squares, so a region's features
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -14,7 +15,8 @@ from scipy import linalg, sparse
 from typing_extensions import override
 
 from hdstbench.arrays import CSR, FloatArray, IntArray
-from hdstbench.plugins.plugin import Model, RunContext
+from hdstbench.plugins.kept import Kept, load_kept, save_kept
+from hdstbench.plugins.plugin import RunContext, Savable
 from hdstbench.protocol.slide import Slide
 
 ALPHAS = tuple(float(a) for a in 10.0 ** np.arange(-4, 3))
@@ -77,7 +79,7 @@ class Line:
         return out
 
 
-class LinearModel(Model, ABC):
+class LinearModel(Savable, ABC):
     """Ridge on features that a subclass makes; one penalty for all genes, chosen on inner validation.
 
     Attributes:
@@ -115,6 +117,23 @@ class LinearModel(Model, ABC):
     @override
     def predict(self, slide: Slide) -> FloatArray:
         return self.line.apply(self.features([slide])[0]).astype(np.float32)
+
+    @override
+    def save(self, folder: Path) -> None:
+        line = self.line
+        parts = {"centre": line.centre, "scale": line.scale, "weights": line.weights}
+        levels = {f"{name}/{i}": values for name, part in parts.items() for i, values in enumerate(part)}
+        kept = Kept(arrays={**levels, "mean": line.mean}, numbers={"levels": len(line.centre)})
+        save_kept(folder, kept)
+
+    @override
+    def load(self, folder: Path, context: RunContext) -> None:
+        kept, self.context = load_kept(folder), context
+        levels = range(kept.numbers["levels"])
+        centre, scale, weights = (
+            tuple(kept.arrays[f"{name}/{i}"] for i in levels) for name in ("centre", "scale", "weights")
+        )
+        self.line = Line(centre, scale, weights, kept.arrays["mean"])
 
 
 def error_of(line: Line, features: Sequence[Table], targets: Sequence[FloatArray]) -> float:

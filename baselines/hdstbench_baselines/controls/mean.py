@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from typing_extensions import override
 
 from hdstbench.arrays import FloatArray
-from hdstbench.plugins.plugin import Model, ModelPlugin, RunContext
+from hdstbench.plugins.kept import Kept, load_kept, save_kept
+from hdstbench.plugins.plugin import ModelPlugin, RunContext, Savable
 from hdstbench.protocol.slide import Slide
 
 
@@ -16,7 +18,7 @@ class MeanConfig:
     """There is nothing to choose."""
 
 
-class Mean(Model):
+class Mean(Savable):
     """Predict the mean target of the training units."""
 
     def __init__(self, config: MeanConfig) -> None:
@@ -30,6 +32,14 @@ class Mean(Model):
     @override
     def predict(self, slide: Slide) -> FloatArray:
         return np.tile(self.mean, (len(slide), 1))
+
+    @override
+    def save(self, folder: Path) -> None:
+        save_kept(folder, Kept(arrays={"mean": self.mean}))
+
+    @override
+    def load(self, folder: Path, context: RunContext) -> None:
+        self.mean = load_kept(folder).arrays["mean"]
 
 
 PLUGIN = ModelPlugin(

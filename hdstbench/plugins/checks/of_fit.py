@@ -73,7 +73,7 @@ def check_save_load(trial: Trial) -> None:
     assert isinstance(loaded, Savable)  # as the other one, of the same class
     with trial.confined():
         main.model.save(folder)
-        loaded.load(folder)
+        loaded.load(folder, main.context)
     found = trial.predict(dataclasses.replace(main, model=loaded), main.cohort.test.hidden())
     need_near(found, whole, "the loaded model differs")
 

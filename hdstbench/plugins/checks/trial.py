@@ -60,11 +60,12 @@ OWN = ("scratch", "cache", "saved", "slides")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """A fitted model, the slides of its panel, and what it told while it was fitted."""
+    """A fitted model, the slides of its panel, what it told while it was fitted, and what it was given."""
 
     model: Model
     cohort: Cohort
     told: tuple[Progress, ...]
+    context: RunContext
 
 
 class Trial:
@@ -165,7 +166,7 @@ class Trial:
         model: Model = self.plugin.build(self.config)
         with self.confined():
             model.fit(train, val, context)
-        return Fitted(model=model, cohort=cohort, told=tuple(told))
+        return Fitted(model=model, cohort=cohort, told=tuple(told), context=context)
 
     def _context(self, plan: Plan, report: Callable[[Progress], None]) -> RunContext:
         scratch = self.folder / "scratch" / f"{plan.cache}-{plan.seed}-{plan.number}"

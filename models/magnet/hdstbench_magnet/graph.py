@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from hdstbench.arrays import IntArray
@@ -40,28 +39,8 @@ def edges_of_slide(grid: IntArray, k: int, *, loops: bool) -> Tensor:
     Returns:
         int64 [2, E], every pair once in each direction.
     """
-    one_way = _nearest(grid, k)
+    one_way = nearest_edges(grid, k)
+    one_way = one_way[:, one_way[0] != one_way[1]]
     if loops:
         one_way = np.concatenate([one_way, np.tile(np.arange(len(grid)), (2, 1))], axis=1)
     return torch.from_numpy(np.unique(np.concatenate([one_way, one_way[::-1]], axis=1), axis=1))
-
-
-SPARE = 40
-"""Nodes beyond the k nearest that are looked at, so that ties are parted by row and column."""
-
-
-def _nearest(grid: IntArray, k: int) -> IntArray:
-    """The rule of `nearest_edges` for thousands of nodes, none to itself, int64 [2, E]."""
-    n = len(grid)
-    wanted = min(n, k + 1 + SPARE)
-    if n < 2 or not k:  # noqa: PLR2004 - no pair
-        return np.zeros((2, 0), np.int64)
-    _, near = cKDTree(grid).query(grid, k=wanted)
-    step = ((grid[near] - grid[:, None]) ** 2).sum(axis=-1)
-    rank = np.empty(n, np.int64)
-    rank[np.lexsort((grid[:, 1], grid[:, 0]))] = np.arange(n)
-    key = step.astype(np.int64) * n + rank[near]
-    key[near == np.arange(n)[:, None]] = -1  # itself first
-    order = np.argsort(key, axis=1)[:, 1 : k + 1]
-    found = np.take_along_axis(near, order, axis=1)
-    return np.stack([found.ravel(), np.repeat(np.arange(n), found.shape[1])])

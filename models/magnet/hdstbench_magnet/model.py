@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from hdstbench.arrays import FloatArray, IntArray
+from hdstbench.plugins.kept import Kept
 from hdstbench.plugins.plugin import RunContext
 from hdstbench.protocol.slide import Slide
 from hdstbench.rng import seed_of, stream
@@ -92,6 +93,14 @@ class MagNet(TorchModel):
     def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
         self.coarse = tuple(name for name in train[0].levels[1:] if name in self.config.levels)
         super().fit(train, val, context)
+
+    @override
+    def keep(self) -> Kept:
+        return Kept(words={"coarse": self.coarse})
+
+    @override
+    def restore(self, kept: Kept) -> None:
+        self.coarse = kept.words["coarse"]
 
     def prepare(self, train: Sequence[Slide], val: Sequence[Slide]) -> None:
         """Let the heads start at the training mean."""

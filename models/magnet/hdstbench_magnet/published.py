@@ -1,6 +1,7 @@
 """The released MagNet as a model of the suite: the same parts, and a start from its checkpoints."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch import nn
 from typing_extensions import override
@@ -23,12 +24,21 @@ class PublishedMagNet(MagNet):
 
     @override
     def fit(self, train: Sequence[Slide], val: Sequence[Slide], context: RunContext) -> None:
-        if context.weights is not None:
-            tensors = read_weights(context.weights)
-            if OFFICIAL.knows(tensors):
-                self.checkpoint = joined(tensors)
-                context = for_frozen(context, "MagNet", self.config.encoder, self.config.weights)
-        super().fit(train, val, context)
+        super().fit(train, val, self._started(context))
+
+    @override
+    def load(self, folder: Path, context: RunContext) -> None:
+        super().load(folder, self._started(context))
+
+    def _started(self, context: RunContext) -> RunContext:
+        """Take a checkpoint from the weights if it is one; the encoder's own then are the context's."""
+        if context.weights is None:
+            return context
+        tensors = read_weights(context.weights)
+        if not OFFICIAL.knows(tensors):
+            return context
+        self.checkpoint = joined(tensors)
+        return for_frozen(context, "MagNet", self.config.encoder, self.config.weights)
 
     @override
     def build(self, genes: int) -> nn.Module:

@@ -1,0 +1,73 @@
+"""What two workers do against one, and what the runner adds to a cell: `python benchmarks/workers.py`.
+
+Both runs are of one data set, the simulated demo at 16 um by default, from prepared slides and cached
+features, each worker on one thread. Overhead is what a worker's time holds beside fitting and predicting:
+opening the fold, scores with their ceilings and maps, files brought to the disk, and, once a sweep,
+starting processes and writing tables.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TypedDict
+
+MODELS = "st-net,his-to-gene,bleep,triplex,magnet"
+
+
+class Run(TypedDict):
+    """One sweep: wall seconds, its cells, and seconds in fitting and predicting, and in cells as a whole."""
+
+    wall: float
+    cells: int
+    work: float
+    inside: float
+
+
+def sweep(asked: str, workers: int, folder: Path) -> Run:
+    """Run the sweep in a folder of its own."""
+    words = f"run {asked} --device cpu --recipe quick --workers {workers} -o {folder}".split()
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "hdstbench", *words], check=True, stdout=subprocess.DEVNULL)
+    wall = time.perf_counter() - began
+    records = [json.loads(path.read_text()) for path in folder.glob("*/*/*/fold*/record.json")]
+    seconds = [record["seconds"] for record in records]
+    return Run(
+        wall=wall,
+        cells=len(records),
+        work=sum(s.get("fit", 0.0) + s.get("predict", 0.0) for s in seconds),
+        inside=sum(s["total"] for s in seconds),
+    )
+
+
+def main() -> None:
+    """Run one, two, one, two workers and print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-m", "--models", default=MODELS)
+    parser.add_argument("-d", "--dataset", default="demo")
+    parser.add_argument("-r", "--res", default="16um")
+    parser.add_argument("-n", "--repeats", type=int, default=2)
+    asked = parser.parse_args()
+    task = f"-m {asked.models} -d {asked.dataset} -r {asked.res}"
+    with tempfile.TemporaryDirectory() as name:
+        sweep(task, 2, Path(name) / "warm")  # slides are prepared and features made
+        found: dict[int, Run] = {}
+        for repeat in range(asked.repeats):
+            for workers in (1, 2):
+                run = sweep(task, workers, Path(name) / f"{repeat}-{workers}")
+                if workers not in found or run["wall"] < found[workers]["wall"]:
+                    found[workers] = run
+    one, two = found[1], found[2]
+    cells = one["cells"]
+    ratio = one["wall"] / two["wall"]
+    print(f"one worker {one['wall']:.1f} s, two {two['wall']:.1f} s: {ratio:.2f}x ({cells} cells)")
+    a_cell, once = (one["inside"] - one["work"]) / cells, one["wall"] - one["inside"]
+    print(f"beside fitting and predicting: {a_cell:.2f} s a cell ({a_cell / 60:.1%} of a one-minute cell)")
+    print(f"once a sweep: {once:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
