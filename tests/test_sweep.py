@@ -318,7 +318,26 @@ def test_a_board_with_a_missing_fold_has_no_score_for_that_model(
 
     assert whole.pcc is not None
     assert row.pcc is None
-    assert row.failed == ("1 cells were not run",)
+    assert row.failed == ("1 cell was not run",)
+
+
+def test_a_model_that_was_entered_for_some_folds_has_no_score(ridge_cell: Cell, tmp_path: Path) -> None:
+    names = ("mean/fold0-a", "mean/fold1-b", "theirs/fold1-c")
+    for name in names:
+        shutil.copytree(ridge_cell.folder, tmp_path / name)
+        record = tmp_path / name / "record.json"
+        record.write_text(record.read_text().replace('"model": "ridge"', f'"model": "{Path(name).parent}"'))
+    path = tmp_path / "x.plan.json"
+    save_json(
+        path,
+        Plan(stem="x", title="t", split_title="s", simulated=True, command="c", recipe="r", cells=names),
+    )
+
+    rows = {row.model: row for row in load_board(path).rows}
+
+    assert rows["mean"].pcc is not None
+    assert rows["theirs"].pcc is None
+    assert rows["theirs"].failed == ("fold 0 was not entered",)
 
 
 def test_a_planned_model_of_which_nothing_was_run_has_a_row(ridge_cell: Cell, tmp_path: Path) -> None:
@@ -331,7 +350,7 @@ def test_a_planned_model_of_which_nothing_was_run_has_a_row(ridge_cell: Cell, tm
         simulated=True,
         command="c",
         recipe="tiny",
-        cells=("ridge/fold0", "egn/fold0", "egn/fold1"),
+        cells=("ridge/fold0", "egn/fold0-seed0", "egn/fold0-seed1"),
         kinds={"ridge": "control", "egn": "model"},
     )
     save_json(path, wanted)

@@ -258,7 +258,7 @@ def _row(model: str, cells: Sequence[StoredCell], known: _Known, plan: Plan) -> 
     planned = _planned(plan, model)
     failed = [f"fold {c.record.fold}: {c.record.error}" for c in cells if c.record.status != "ok"]
     missing = planned - len(cells)
-    failed += [f"{missing} cells were not run"] if missing else []
+    failed += [f"{missing} {'cell was' if missing == 1 else 'cells were'} not run"] if missing else []
     failed += [f"fold {number} was not entered" for number in _left_out(plan, model)]
     record = cells[0].record
     whole = not failed
