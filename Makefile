@@ -33,7 +33,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,ray,docs]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,ray,report,docs]'
 	touch $@ $(VENV)/.installed
 
 clean:

@@ -22,6 +22,7 @@ COMMANDS = {
     "score": "Score predictions that were made elsewhere.",
     "predict": "Apply a trained model to a whole slide.",
     "gate": "Hold tables against a baseline, for CI.",
+    "report": "Show a run as a page with maps, or as figures.",
     "leaderboard": "Write the tables of finished runs again.",
     "doctor": "Look at this installation and say what is missing.",
 }

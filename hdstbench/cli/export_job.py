@@ -68,7 +68,7 @@ def cell_anndata(folder: Path) -> "AnnData":
         DataError: If the cell is damaged.
     """
     record = load_record(folder)
-    genes, values, keys = _read(folder / PREDICTIONS)
+    genes, values, keys = read_predictions(folder / PREDICTIONS)
     slides = []
     for slide, predicted in values.items():
         place = find_prepared(record, slide, len(predicted), keys.get(slide, ""))
@@ -77,7 +77,7 @@ def cell_anndata(folder: Path) -> "AnnData":
                 f"{slide}: its prepared slide is not in {cache_root()}; places and targets are left out"
             )
         slides.append(Predicted(slide=slide, values=predicted, folder=place))
-    target = _target(record, folder / PREDICTIONS)
+    target = stored_target(record, folder / PREDICTIONS)
 
     def transform(counts: IntArray, library: IntArray, grid: IntArray) -> FloatArray:
         return target.of_slide(library).of_units(counts, library, grid)
@@ -85,7 +85,7 @@ def cell_anndata(folder: Path) -> "AnnData":
     return predictions_anndata(genes, slides, transform, asdict(record))
 
 
-def _target(record: Record, path: Path) -> Target:
+def stored_target(record: Record, path: Path) -> Target:
     """The cell's target, with what it took from training units."""
     with np.load(path, allow_pickle=False) as file:
         if TARGET not in file.files:
@@ -93,7 +93,7 @@ def _target(record: Record, path: Path) -> Target:
         return build(Target, json.loads(str(file[TARGET])), str(path))
 
 
-def _read(path: Path) -> tuple[list[str], dict[str, FloatArray], dict[str, str]]:
+def read_predictions(path: Path) -> tuple[list[str], dict[str, FloatArray], dict[str, str]]:
     """Genes of the panel, and predictions and hash of each slide."""
     try:
         with np.load(path, allow_pickle=False) as file:

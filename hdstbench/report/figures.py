@@ -72,7 +72,7 @@ def _draw(path: Path, slide: Slide, rows: Sequence[Maps], image: tuple[Pixels, E
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def _limits(measured: FloatArray) -> tuple[float, float]:
+def limits_of(measured: FloatArray) -> tuple[float, float]:
     """Ends of a colour scale; it begins at 0 unless the target has values below."""
     low = min(float(measured.min()), 0.0)
     top = float(np.percentile(measured, 98)) or float(measured.max())
@@ -85,10 +85,10 @@ def _draw_row(axes: Sequence[Axes], slide: Slide, maps: Maps, image: tuple[Pixel
     first, measured = next(iter(maps.values.items()))
     axes[0].imshow(picture, extent=extent)
     axes[0].set_title("H&E", fontsize=10)
-    colours = ScalarMappable(Normalize(*_limits(measured)), "viridis")
+    colours = ScalarMappable(Normalize(*limits_of(measured)), "viridis")
     size = slide.unit_um if len(slide.blocks()) < len(slide) else 0.6 * slide.unit_um
     for axis, (name, values) in zip(axes[1:], maps.values.items(), strict=True):
-        squares = colours.to_rgba(_raster(slide, values, size, extent))
+        squares = colours.to_rgba(raster(slide, values, size, extent))
         axis.imshow(squares, extent=extent, interpolation="nearest")
         varies = np.ptp(values) > 0 and np.ptp(measured) > 0
         r = np.corrcoef(values, measured)[0, 1] if varies else 0.0
@@ -130,7 +130,7 @@ def section(folder: Path, only: IntArray | None = None, reduce: int = REDUCE) ->
     return out, (float(left), float(left + width * step), float(top + height * step), float(top))
 
 
-def _raster(slide: Slide, values: FloatArray, size_um: float, extent: Extent) -> FloatArray:
+def raster(slide: Slide, values: FloatArray, size_um: float, extent: Extent) -> FloatArray:
     """Paint each unit as a square of its size; NaN elsewhere, [H, W]."""
     left, right, bottom, top = extent
     step = max(size_um / 4, (right - left) / 1200)

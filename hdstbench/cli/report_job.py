@@ -1,0 +1,134 @@
+"""Write the report of a run: a page with maps, or figures."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hdstbench.cli.leaderboard_job import stored_files
+from hdstbench.cli.report_maps import Found, chosen_genes, drawn_models, find_maps, mapped_slides
+from hdstbench.errors import MissingError
+from hdstbench.protocol.target import find_target
+from hdstbench.report.board import Board, load_board
+from hdstbench.report.html.content import GeneTable, Json, job_content, load_genes
+from hdstbench.report.html.folder import PAGE, check_output, plotly_script, write_page
+from hdstbench.report.html.maps import write_slide
+from hdstbench.report.html.raster import ERROR_LEVELS, ERROR_PALETTE, PALETTE, colours
+from hdstbench.report.still import Still, check_formats, write_figures
+from hdstbench.sweep.durable import publish, recover
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What was asked for; with `formats` it is figures."""
+
+    run: Path
+    output: Path | None
+    formats: tuple[str, ...]
+    genes: tuple[str, ...]
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One table with what its maps are drawn from."""
+
+    board: Board
+    table: GeneTable
+    found: Found
+    models: list[str]
+    genes: list[str]
+    unknown: frozenset[str]
+
+
+def execute(asked: Asked) -> Iterator[str]:
+    """Write a report.
+
+    Yields:
+        What was written, a line each.
+
+    Raises:
+        MissingError: If there is no table, or no table has what was asked for.
+        DataError: If a record is broken, or the output is something else.
+    """
+    check_formats(asked.formats)
+    output = asked.output or Path("figures" if asked.formats else "report")
+    if not asked.formats:
+        check_output(output)
+        plotly_script()
+    jobs = sorted((_job(path, asked) for path in _plans(asked.run)), key=lambda job: job.board.plan.stem)
+    unknown = frozenset.intersection(*(job.unknown for job in jobs))
+    if unknown:
+        name = sorted(unknown)[0]
+        msg = f"--genes {name}: not among the genes that {asked.run} predicted; run with --genes {name}"
+        raise MissingError(msg)
+    yield from (line for job in jobs for line in job.found.without)
+    if asked.formats:
+        yield from _write_figures(jobs, output, asked.formats)
+    else:
+        yield f"report: {_write_page(jobs, output, asked.genes)}"
+
+
+def _plans(run: Path) -> list[Path]:
+    plans = stored_files(str(run), "*.plan.json")
+    if not plans:
+        msg = f"no *.plan.json in {run}; wanted the -o folder of a run, or leaderboards/"
+        raise MissingError(msg)
+    return plans
+
+
+def _job(path: Path, asked: Asked) -> Job:
+    board = load_board(path)
+    table = load_genes(board, path.parent)
+    models = drawn_models(board, asked.models)
+    found = find_maps(board, path.parent, models)
+    genes, unknown = chosen_genes(table, found.symbols, asked.genes)
+    return Job(board=board, table=table, found=found, models=models, genes=genes, unknown=frozenset(unknown))
+
+
+def _write_page(jobs: Sequence[Job], output: Path, asked: Sequence[str]) -> Path:
+    """Write everything aside, then put it in its place."""
+    output.absolute().parent.mkdir(parents=True, exist_ok=True)
+    recover(output)
+    with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}-") as aside:
+        part = Path(aside) / "report"
+        part.mkdir()
+        write_page(part, [_content(job, part, asked) for job in jobs])
+        publish(part, output)
+    return output / PAGE
+
+
+def _content(job: Job, part: Path, asked: Sequence[str]) -> Json:
+    """Everything the page shows of a table; its pictures are written."""
+    symbols, plan = job.found.symbols, job.board.plan
+    slides = [
+        write_slide(part, f"maps/{plan.stem}/s{i}", shown, job.genes, job.models)
+        for i, shown in enumerate(mapped_slides(job.found, job.table))
+    ]
+    target = find_target(job.board.task["target"])
+    first = len(job.genes) - len([g for g in job.genes if g not in asked and symbols.get(g) not in asked])
+    maps: Json = {
+        "models": job.models,
+        "genes": [
+            {"id": gene, "name": symbols.get(gene, gene), "asked": i < first}
+            for i, gene in enumerate(job.genes)
+        ],
+        "slides": slides,
+        "unit": target.words,
+        "palette": _css(PALETTE, 16),
+        "error_palette": _css(ERROR_PALETTE, ERROR_LEVELS),
+    }
+    return {**job_content(job.board, job.table, symbols), "maps": maps, "without": list(job.found.without)}
+
+
+def _css(name: str, count: int) -> list[str]:
+    return [f"rgb({r} {g} {b})" for r, g, b in colours(name, count).tolist()]
+
+
+def _write_figures(jobs: Sequence[Job], output: Path, formats: Sequence[str]) -> Iterator[str]:
+    for job in jobs:
+        shown = next(mapped_slides(job.found, job.table), None)
+        names = [(gene, job.found.symbols.get(gene, gene)) for gene in job.genes]
+        still = Still(board=job.board, table=job.table, shown=shown, genes=names)
+        for path in write_figures(output, still, formats):
+            yield f"figure: {path}"
