@@ -13,9 +13,10 @@ import pytest
 from helpers import type_command
 from PIL import Image
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync")
 SIZES = {"wide": (1280, 900), "narrow": (400, 800)}
@@ -58,8 +59,11 @@ def opened(
     width, height = SIZES[request.param]
     sizes = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
-    driver.get_log("browser")
+    driver.get("about:blank")
+    for log in ("browser", "performance"):  # of what was open before
+        driver.get_log(log)
     driver.get((page / "index.html").as_uri())
+    WebDriverWait(driver, 30).until(lambda d: by_id(d, "title").text and map_sources(d))
     yield driver
     assert driver.get_log("browser") == []
 
@@ -130,7 +134,7 @@ def test_plots_hold_a_point_for_every_row_and_gene(opened: webdriver.Chrome) -> 
 
 def map_sources(driver: webdriver.Chrome) -> list[str]:
     images = driver.find_elements(By.CSS_SELECTOR, "#map-grid .map")
-    return [str(image.get_attribute("href")) for image in images]
+    return [str(image.get_dom_attribute("href")) for image in images]
 
 
 def shown_files(driver: webdriver.Chrome, page: Path) -> list[bool]:
@@ -146,7 +150,7 @@ def test_maps_are_switched_by_slide_gene_and_error(opened: webdriver.Chrome, pag
     Select(by_id(opened, "map-show")).select_by_value("error")
     error = map_sources(opened)
 
-    assert len(first) == 4  # measured, two models, the better ridge
+    assert len(first) == 4, by_id(opened, "maps").text  # measured, two models, the better ridge
     assert len({tuple(names) for names in (first, gene, slide, error)}) == 4
     assert all(name.endswith("e.png") for name in error[1:])
     loaded = (
@@ -159,19 +163,29 @@ def test_maps_are_switched_by_slide_gene_and_error(opened: webdriver.Chrome, pag
 
 def transforms(driver: webdriver.Chrome) -> set[str]:
     layers = driver.find_elements(By.CSS_SELECTOR, "#map-grid .layer")
-    return {str(layer.get_attribute("viewBox")) for layer in layers}
+    return {str(layer.get_dom_attribute("viewBox")) for layer in layers}
 
 
 def test_maps_move_together(opened: webdriver.Chrome) -> None:
     whole = transforms(opened)
+    for _ in range(3):
+        opened.execute_script("document.getElementById('map-in').click()")
+    nearer = transforms(opened)
+    opened.execute_script("document.getElementById('map-out').click()")
+    further = transforms(opened)
     Select(by_id(opened, "map-part")).select_by_index(1)
     window = transforms(opened)
-    by_id(opened, "map-in").click()
-    nearer = transforms(opened)
+    frame = opened.find_element(By.CSS_SELECTOR, "#map-grid .frame")
+    opened.execute_script("document.getElementById('map-in').click()")
+    before = transforms(opened)
+    ActionChains(opened).drag_and_drop_by_offset(frame, 20, 30).perform()
+    dragged = transforms(opened)
     opened.execute_script("document.getElementById('map-reset').click()")
 
-    assert len(whole) == len(window) == len(nearer) == 1
-    assert len(whole | window | nearer) == 3
+    shown = (whole, nearer, further, window, before, dragged)
+    assert all(len(boxes) == 1 for boxes in shown)  # all maps alike
+    assert len(whole | nearer | further) == 3
+    assert before != dragged
     assert transforms(opened) == window
     assert "µm" in opened.find_element(By.CSS_SELECTOR, "#map-grid .bar").text
 
