@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import textwrap
 from pathlib import Path
 
@@ -150,20 +151,43 @@ def test_an_installed_package_is_listed_and_a_broken_one_is_named(
     broken = type_command("ls", "model", "bad-import", cwd=tmp_path, cache=own_cache, env=env)
     wrong = type_command("ls", "model", "bad-kind", cwd=tmp_path, cache=own_cache, env=env)
 
-    assert re.search(r"bad-fine +bad-models 1\.2", listed.stdout)
+    assert re.search(r"bad-fine +bad-models 1\.2$", listed.stdout, re.MULTILINE)
+    assert re.search(r"bad-import +bad-models 1\.2  BROKEN: model 'bad-import' .*cannot be", listed.stdout)
     assert broken.returncode == wrong.returncode == 2
     assert "model 'bad-import' of bad-models 1.2 cannot be imported" in broken.stderr
     assert "bad_models:Config is not the ModelPlugin 'bad-kind'" in wrong.stderr
 
 
-def test_two_packages_with_one_name_are_an_error(third_party: Path, tmp_path: Path, own_cache: Path) -> None:
+def test_what_is_broken_is_named_and_the_rest_goes_on(
+    third_party: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    """A model of two packages, one that leaves Python, and packages that are not there."""
     info = tmp_path / "other-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[hdstbench.models]\nbad-fine = other:PLUGIN\n")
-    path = os.pathsep.join([str(third_party), str(tmp_path)])
+    points = {"models": "bad-fine = other:PLUGIN\nleaves = leaves:PLUGIN\nmagnet = other:MAGNET"}
+    points |= {group: f"{group} = nowhere_at_all" for group in ("datasets", "presets")}
+    text = "\n".join(f"[hdstbench.{group}]\n{lines}" for group, lines in points.items())
+    (info / "entry_points.txt").write_text(text)
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(3)\n")
+    places = {"PYTHONPATH": os.pathsep.join([str(third_party), str(tmp_path)])}
 
-    done = type_command("ls", cwd=tmp_path, cache=own_cache, env={"PYTHONPATH": path})
+    def typed(*words: str) -> "subprocess.CompletedProcess[str]":
+        return type_command(*words, cwd=tmp_path, cache=own_cache, env=places)
 
-    assert done.returncode == 2
-    assert "model 'bad-fine' is brought by bad_models:FINE and by other:PLUGIN; uninstall one" in done.stderr
+    listed, presets = typed("ls"), typed("ls", "presets")
+    everything = typed("run", "-m", "all", "--recipe", "tiny", "--dry-run")
+    one, other = typed("run", "-m", "bad-fine,mean", "--dry-run"), typed("run", "-m", "leaves", "--dry-run")
+
+    assert (listed.returncode, presets.returncode, everything.returncode) == (0, 0, 0), everything.stderr
+    for name in ("bad-fine", "leaves", "magnet"):
+        assert re.search(rf"^  {name} .*BROKEN: model '{name}'", listed.stdout, re.MULTILINE), listed.stdout
+        assert f"without {name}: model '{name}'" in everything.stdout
+    assert re.search(r"other 1 +BROKEN: nowhere_at_all cannot be read", listed.stdout)
+    assert re.search(r"other 1 +BROKEN: nowhere_at_all cannot be read", presets.stdout)
+    assert "magnet-ablation-blocks" in presets.stdout
+    assert "st-net" in everything.stdout.split("without")[-1]
+    said = "model 'bad-fine' is brought by bad_models:FINE of bad-models 1.2 and by other:PLUGIN of other 1; "
+    assert (one.returncode, other.returncode) == (2, 2)
+    assert f"{said}uninstall one" in one.stderr
+    assert "model 'leaves' of other 1 cannot be imported: SystemExit(3)" in other.stderr

@@ -19,18 +19,21 @@ def ls(ctx: click.Context) -> None:
 
 @ls.command()
 def models() -> None:
-    """Installed models and the packages that bring them; nothing is imported."""
-    from hdstbench.plugins.registry import found, origin  # noqa: PLC0415
+    """Installed models, the packages that bring them and their versions; what cannot be loaded is BROKEN."""
+    from hdstbench.plugins.registry import broken, found, origin  # noqa: PLC0415
 
+    reasons = broken()
     for name, point in found().items():
-        click.echo(f"  {name:28}{origin(point)}")
+        why = f"  BROKEN: {' '.join(reasons[name].split())}" if name in reasons else ""
+        click.echo(f"  {name:28}{origin(point)}{why}")
 
 
 @ls.command()
 def datasets() -> None:
     """Data sets whose cards are installed."""
-    from hdstbench.data.card import load_dataset, shipped  # noqa: PLC0415
+    from hdstbench.data.card import GROUP, load_dataset, shipped  # noqa: PLC0415
 
+    _tell_broken(GROUP)
     for name in shipped():
         dataset = load_dataset(name)
         there = "simulated on first use" if dataset.card.simulate else f"not in {dataset.root}"
@@ -41,11 +44,20 @@ def datasets() -> None:
 @ls.command()
 def presets() -> None:
     """Sweeps that installed packages bring, for `hdstbench run --preset`."""
+    from hdstbench.sweep.rows import GROUP  # noqa: PLC0415
     from hdstbench.sweep.rows import presets as found  # noqa: PLC0415
 
+    _tell_broken(GROUP)
     for name, place in found().items():
         first = place.read_text(encoding="utf-8").partition("\n")[0]
         click.echo(f"  {name:28}{first.removeprefix('#').strip()}")
+
+
+def _tell_broken(group: str) -> None:
+    from hdstbench.data.packaged import broken_packages  # noqa: PLC0415
+
+    for name, why in broken_packages(group).items():
+        click.echo(f"  {name:28}BROKEN: {why}")
 
 
 @ls.command()

@@ -3,7 +3,7 @@
 import shlex
 import sys
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from hdstbench.cli.expect import expect
 from hdstbench.cli.pictures import picture
 from hdstbench.cli.view import View, make_view
 from hdstbench.data.card import Dataset, load_dataset
-from hdstbench.errors import DataError, MissingError
+from hdstbench.errors import DataError, MissingError, one_line
+from hdstbench.plugins.registry import broken
 from hdstbench.records import save_json
 from hdstbench.report.board import Board, Plan, load_board
 from hdstbench.report.candidates import Source, list_candidates
@@ -61,7 +62,7 @@ def execute(
     view = make_view(as_json=as_json)
     if used:
         view.say(f"options from {used}")
-    models = row_names(options.models, options.rows)
+    models = row_names(options.models, options.rows, _broken(options, view))
     jobs = plan_jobs(options)
     asked = {job.recipe: set_models(models, job.recipe, options) for job in jobs}
     settings = {job.stem: _fitting(job, asked[job.recipe], options, view) for job in jobs}
@@ -86,6 +87,14 @@ def execute(
         if one.job.rules.tiled:
             view.say(f"targets: {_write_targets(one, options)}")
     return whole
+
+
+def _broken(options: Options, view: View) -> Collection[str]:
+    """Models that `all` leaves out, since they cannot be loaded; tells why."""
+    found = broken() if "all" in options.models else {}
+    for name, why in found.items():
+        view.say(f"without {name}: {one_line(DataError(why))}")
+    return found
 
 
 def _fitting(job: Job, settings: Sequence[Setting], options: Options, view: View) -> list[Setting]:

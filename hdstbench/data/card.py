@@ -4,13 +4,12 @@ import os
 import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib.metadata import entry_points
-from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal
 
 from hdstbench.data.levels import Resolution, native, resolution
+from hdstbench.data.packaged import packaged
 from hdstbench.errors import DataError, MissingError
 from hdstbench.strict import build, read_toml
 
@@ -168,13 +167,12 @@ def simulated_root() -> Path:
 def shipped() -> dict[str, Traversable]:
     """Find the cards of installed packages, by name."""
     found: dict[str, Traversable] = {}
-    for point in entry_points(group=GROUP):
-        for place in files(point.value).iterdir():
-            if place.is_dir() and place.joinpath(CARD).is_file():
-                if place.name in found:
-                    msg = f"two installed packages bring a data set {place.name!r}; uninstall one"
-                    raise DataError(msg)
-                found[place.name] = place
+    for place in packaged(GROUP):
+        if place.is_dir() and place.joinpath(CARD).is_file():
+            if place.name in found:
+                msg = f"two installed packages bring a data set {place.name!r}; uninstall one"
+                raise DataError(msg)
+            found[place.name] = place
     return dict(sorted(found.items()))
 
 

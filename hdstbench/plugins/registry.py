@@ -10,7 +10,7 @@ from pathlib import Path
 from hdstbench.errors import DataError, MissingError
 from hdstbench.plugins.plugin import AnyPlugin, ModelPlugin
 
-GROUP = "hdstbench.models"
+GROUP, OWN = "hdstbench.models", "hdstbench"
 
 
 class UnknownModelError(MissingError):
@@ -18,18 +18,30 @@ class UnknownModelError(MissingError):
 
 
 def found() -> dict[str, EntryPoint]:
-    """Entry points of installed models by name.
+    """Entry points of installed models by name; of two with one name the first, which cannot be loaded."""
+    return {name: points[0] for name, points in _points().items()}
 
-    Raises:
-        DataError: If two packages bring different models of one name.
-    """
-    models: dict[str, EntryPoint] = {}
+
+def _points() -> dict[str, list[EntryPoint]]:
+    """All entry points of each name; more than one where packages bring different models."""
+    points: dict[str, list[EntryPoint]] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda p: (p.name, p.value)):
-        other = models.setdefault(point.name, point)
-        if other.value != point.value:
-            msg = f"model {point.name!r} is brought by {other.value} and by {point.value}; uninstall one"
-            raise DataError(msg)
-    return models
+        same = points.setdefault(point.name, [])
+        if point.value not in (other.value for other in same):
+            same.append(point)
+    return points
+
+
+def broken() -> dict[str, str]:
+    """Models of other packages that cannot be loaded, and why; those of this package are not tried."""
+    out = {}
+    for name, points in _points().items():
+        if len(points) > 1 or origin(points[0]).split(" ")[0] != OWN:
+            try:
+                load_model(name)
+            except DataError as error:
+                out[name] = str(error)
+    return out
 
 
 def origin(point: EntryPoint) -> str:
@@ -58,12 +70,16 @@ def load_model(name: str) -> AnyPlugin:
 
     Raises:
         UnknownModelError: If no plugin has that name; says which are close.
-        DataError: If it cannot be imported or is not a ModelPlugin of that name.
+        DataError: If it cannot be imported, is not a ModelPlugin of that name, or two packages bring it.
     """
-    point = found()[model_names([name])[0]]
+    point, *others = _points()[model_names([name])[0]]
+    if others:
+        packages = " and by ".join(f"{p.value} of {origin(p)}" for p in (point, *others))
+        msg = f"model {name!r} is brought by {packages}; uninstall one"
+        raise DataError(msg)
     try:
         plugin = point.load()
-    except Exception as error:  # a broken third-party package may raise anything
+    except (Exception, SystemExit) as error:  # a broken third-party package may do anything
         msg = f"model {name!r} of {origin(point)} cannot be imported: {error!r}"
         raise DataError(msg) from error
     if not isinstance(plugin, ModelPlugin) or plugin.name != name:

@@ -1,14 +1,13 @@
 """Rows of a sweep that are an installed model with other options, and sweep files that packages ship."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib.metadata import entry_points
-from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
+from hdstbench.data.packaged import packaged
 from hdstbench.errors import DataError, MissingError
 from hdstbench.plugins.registry import found, model_names
 
@@ -46,8 +45,13 @@ def _said(values: dict[str, Any], before: str) -> list[str]:
     return out
 
 
-def row_names(asked: Sequence[str], rows: Sequence[RowSpec]) -> list[str]:
+def row_names(asked: Sequence[str], rows: Sequence[RowSpec], without: Collection[str] = ()) -> list[str]:
     """Expand `all` to installed models and rows, and check names.
+
+    Args:
+        asked: Names of rows and models, and `all`.
+        rows: Those of the sweep.
+        without: Models that `all` does not mean.
 
     Raises:
         DataError: If a row has a model's name, a name twice, or one that is no name.
@@ -65,7 +69,7 @@ def row_names(asked: Sequence[str], rows: Sequence[RowSpec]) -> list[str]:
     names: list[str] = []
     for word in asked:
         if word == "all":
-            names += [*model_names(["all"]), *own]
+            names += [*(name for name in model_names(["all"]) if name not in without), *own]
         else:
             names += [word] if word in own else _model(word, own)
     return list(dict.fromkeys(names))
@@ -86,15 +90,14 @@ def presets() -> dict[str, Traversable]:
         DataError: If two packages bring one name.
     """
     out: dict[str, Traversable] = {}
-    for point in entry_points(group=GROUP):
-        for place in files(point.value).iterdir():
-            name, dot, suffix = place.name.rpartition(".")
-            if not dot or suffix != "toml":
-                continue
-            if name in out:
-                msg = f"two installed packages bring a preset {name!r}; uninstall one"
-                raise DataError(msg)
-            out[name] = place
+    for place in packaged(GROUP):
+        name, dot, suffix = place.name.rpartition(".")
+        if not dot or suffix != "toml":
+            continue
+        if name in out:
+            msg = f"two installed packages bring a preset {name!r}; uninstall one"
+            raise DataError(msg)
+        out[name] = place
     return dict(sorted(out.items()))
 
 
