@@ -41,27 +41,41 @@ def run_all(function: Callable[..., Any], calls: Mapping[str, tuple[Any, ...]]) 
     pool.shutdown()
 
 
+class _Worker:
+    """A process of the pool, and how it takes being told to leave."""
+
+    def __init__(self) -> None:
+        self.calling = False
+        self.last = -math.inf
+
+    def leave(self, *_: object) -> None:
+        """Run the `finally` of a call that is under way, so that it leaves nothing half-made.
+
+        Told again soon, it goes on to clean up; told again late, the first time was lost. Between calls it
+        leaves at once: an exception there could be raised in the middle of an import.
+        """
+        if not self.calling:
+            os._exit(1)
+        again, self.last = time.monotonic() - self.last < 0.8 * PATIENCE_S, time.monotonic()
+        if not again:
+            sys.exit()
+
+
+_WORKER = _Worker()
+
+
 def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    _WORKER.calling = True
     try:
         function(*arguments)
     except SystemExit:  # told to leave: the pool would catch it and go on with the next call
         os._exit(1)
+    finally:
+        _WORKER.calling = False
 
 
 def _leave_when_told() -> None:
-    """Let a call that is ended from outside run its `finally`, so that it leaves nothing half-made.
-
-    Told again soon, it goes on to clean up; told again late, the first time was lost.
-    """
-    last = -math.inf
-
-    def leave(*_: object) -> None:
-        nonlocal last
-        again, last = time.monotonic() - last < 0.8 * PATIENCE_S, time.monotonic()
-        if not again:
-            sys.exit()
-
-    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGTERM, _WORKER.leave)
 
 
 def _end(pool: ProcessPoolExecutor) -> None:

@@ -25,6 +25,8 @@ from hdstbench.report.gate import (
 from hdstbench.report.gate_side import METRICS, GateRow, Side
 from hdstbench.report.gate_text import render_gate
 
+ROOT = Path(__file__).parents[1]
+
 HERE = Path(__file__).parent / "gate"
 BOARDS = Path(__file__).parents[1] / "leaderboards"
 STRICT = Tolerances(interval=0.0, seeds=0.0, metrics=METRICS)
@@ -186,6 +188,12 @@ def test_wrong_tolerances_are_errors(text: str, said: str, tmp_path: Path) -> No
 
     with pytest.raises(DataError, match=said):
         read_tolerances(tmp_path / "t.toml")
+
+
+def test_the_workflow_on_the_page_is_the_example_file() -> None:
+    page = (ROOT / "docs" / "ci.md").read_text()
+
+    assert f"```yaml\n{(ROOT / 'docs' / 'ci-example.yml').read_text()}```" in page
 
 
 def test_committed_tables_pass_against_themselves_and_their_records(tmp_path: Path) -> None:

@@ -21,6 +21,13 @@ SMALL_FILES = 60_000
 """Bytes of a file on the full disk: less than predictions take."""
 
 
+def _begin(limit: Callable[[], None] | None) -> None:
+    """In a new process: Ctrl-C works, even where these tests run in the background, and a limit holds."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if limit is not None:
+        limit()
+
+
 class Sweep:
     """A small sweep of two models of numpy and one of torch on one fold, typed as a user would."""
 
@@ -38,7 +45,7 @@ class Sweep:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=limit,  # noqa: PLW1509 - no threads here
+            preexec_fn=lambda: _begin(limit),  # noqa: PLW1509 - no threads here
         )
 
     def finish(self) -> str:

@@ -72,6 +72,7 @@ def test_it_is_listed_and_runs_and_is_gone_with_its_package(
         ("json", "means something else in Python"),
         ("class", "means something else in Python"),
         ("torch", "means something else in Python"),
+        ("scipy", "means something else in Python"),
         ("there", "is there already"),
     ],
 )

@@ -34,6 +34,41 @@ def fail(folder: Path, name: str, seconds: float) -> None:
     work(folder, name, seconds)
 
 
+class Slow:
+    """A part of a class that takes long to make."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        time.sleep(60)
+
+
+def make_class(folder: Path) -> type:
+    """What happens when a module is imported."""
+    (folder / "good.part").touch()
+    return type("Made", (), {"part": Slow()})
+
+
+class Imported:
+    """An argument that imports something where it arrives."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return make_class, (self.folder,)
+
+
+def test_who_is_told_to_leave_in_the_middle_of_an_import_leaves_silently(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    began = time.monotonic()
+
+    with pytest.raises(DataError, match="no luck"):
+        list(run_all(fail, {"bad": (tmp_path, "bad", 0.0), "slow": (Imported(tmp_path), "slow", 0.0)}))
+
+    assert capfd.readouterr().err == ""
+    assert time.monotonic() - began < 50
+
+
 def test_every_call_is_made_and_named(tmp_path: Path) -> None:
     done = list(run_all(work, {name: (tmp_path, name, 0.0) for name in "abcde"}))
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
@@ -20,6 +21,7 @@ FILES = {
     "gitignore.txt": ".gitignore",
     "ci.yml.txt": ".github/workflows/tests.yml",
     "init.py.txt": "src/{package}/__init__.py",
+    "config.py.txt": "src/{package}/config.py",
     "model.py.txt": "src/{package}/model.py",
     "test_model.py.txt": "tests/test_model.py",
 }
@@ -71,7 +73,7 @@ def _check_name(name: str, package: str) -> None:
     if name in found():
         msg = f"model {name!r} is installed already; choose another name"
         raise DataError(msg)
-    taken = keyword.iskeyword(package) or package in sys.stdlib_module_names
-    if taken or package.startswith("hdstbench") or package in {"torch", "numpy", "tests"}:
+    taken = keyword.iskeyword(package) or package in sys.stdlib_module_names or package == "tests"
+    if taken or package.startswith("hdstbench") or find_spec(package) is not None:
         msg = f"{name!r} would make a package {package}, which means something else in Python; choose another"
         raise DataError(msg)
