@@ -193,7 +193,7 @@ def test_genes_that_are_asked_for_come_first_and_others_are_refused(
     assert maps["models"] == ["stain"]
     assert bad.returncode == 2
     assert "--genes NOGENE: not among the genes that runs predicted" in bad.stderr
-    assert "-m magnet: no whole row of simulated-16um; there are " in row.stderr
+    assert "-m magnet: no whole row of a table of runs; there are " in row.stderr
     assert not (swept / "bad").exists()
 
 

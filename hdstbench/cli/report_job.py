@@ -31,14 +31,15 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One table with what its maps are drawn from."""
+    """One table with what its maps are drawn from; `no_rows` and `no_genes` were asked for in vain."""
 
     board: Board
     table: GeneTable
     found: Found
     models: list[str]
     genes: list[str]
-    unknown: frozenset[str]
+    no_rows: frozenset[str]
+    no_genes: frozenset[str]
 
 
 def execute(asked: Asked) -> Iterator[str]:
@@ -57,16 +58,23 @@ def execute(asked: Asked) -> Iterator[str]:
         check_output(output)
         plotly_script()
     jobs = sorted((_job(path, asked) for path in _plans(asked.run)), key=lambda job: job.board.plan.stem)
-    unknown = frozenset.intersection(*(job.unknown for job in jobs))
-    if unknown:
-        name = sorted(unknown)[0]
-        msg = f"--genes {name}: not among the genes that {asked.run} predicted; run with --genes {name}"
-        raise MissingError(msg)
+    _check_names(jobs, asked.run)
     yield from (line for job in jobs for line in job.found.without)
     if asked.formats:
         yield from _write_figures(jobs, output, asked.formats)
     else:
         yield f"report: {_write_page(jobs, output, asked.genes)}"
+
+
+def _check_names(jobs: Sequence[Job], run: Path) -> None:
+    """Refuse what no table has."""
+    for name in sorted(frozenset.intersection(*(job.no_rows for job in jobs))):
+        there = dict.fromkeys(row.model for job in jobs for row in job.board.rows if row.pcc is not None)
+        msg = f"-m {name}: no whole row of a table of {run}; there are {', '.join(there)}"
+        raise MissingError(msg)
+    for name in sorted(frozenset.intersection(*(job.no_genes for job in jobs))):
+        msg = f"--genes {name}: not among the genes that {run} predicted; run with --genes {name}"
+        raise MissingError(msg)
 
 
 def _plans(run: Path) -> list[Path]:
@@ -80,10 +88,18 @@ def _plans(run: Path) -> list[Path]:
 def _job(path: Path, asked: Asked) -> Job:
     board = load_board(path)
     table = load_genes(board, path.parent)
-    models = drawn_models(board, asked.models)
+    models, no_rows = drawn_models(board, asked.models)
     found = find_maps(board, path.parent, models)
-    genes, unknown = chosen_genes(table, found.symbols, asked.genes)
-    return Job(board=board, table=table, found=found, models=models, genes=genes, unknown=frozenset(unknown))
+    genes, no_genes = chosen_genes(table, found.symbols, asked.genes)
+    return Job(
+        board=board,
+        table=table,
+        found=found,
+        models=models,
+        genes=genes,
+        no_rows=frozenset(no_rows),
+        no_genes=frozenset(no_genes),
+    )
 
 
 def _write_page(jobs: Sequence[Job], output: Path, asked: Sequence[str]) -> Path:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from hdstbench.cli.export_job import find_prepared, read_predictions, stored_target
 from hdstbench.data.card import cache_root
-from hdstbench.errors import MissingError
 from hdstbench.protocol.slide import open_slide, symbols_of
 from hdstbench.records import load_record, load_scores
 from hdstbench.report.board import RANKED, Board
@@ -35,21 +34,13 @@ class Found:
     without: tuple[str, ...]
 
 
-def drawn_models(board: Board, asked: Sequence[str]) -> list[str]:
-    """Rows whose maps are drawn, in the order of the table.
-
-    Raises:
-        MissingError: If one that was asked for has no whole row.
-    """
+def drawn_models(board: Board, asked: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Rows whose maps are drawn, in the order of the table, and those of `asked` that it does not have."""
     whole = [row for row in board.rows if row.pcc is not None and row.kind != "oracle"]
-    if not asked:
-        return [row.model for row in whole if row.kind in RANKED or row.model == board.ridge.name]
     names = [row.model for row in whole]
-    for name in asked:
-        if name not in names:
-            msg = f"-m {name}: no whole row of {board.plan.stem}; there are {', '.join(names)}"
-            raise MissingError(msg)
-    return [name for name in names if name in asked]
+    if not asked:
+        return [row.model for row in whole if row.kind in RANKED or row.model == board.ridge.name], []
+    return [name for name in names if name in asked], [name for name in asked if name not in names]
 
 
 def find_maps(board: Board, base: Path, models: Sequence[str]) -> Found:
