@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from hdstbench.arrays import CSR, IntArray
 from hdstbench.data.barcodes import CHUNK, Names, repeated
-from hdstbench.data.counts import Counts, Genes
+from hdstbench.data.counts import Counts, Genes, narrow
 from hdstbench.errors import DataError
 
 CHUNK_ENTRIES = 4_000_000
@@ -113,7 +113,7 @@ class _Sum:
     """Sums of picked bins that grow chunk by chunk."""
 
     def __init__(self, pick: CSR, genes: int) -> None:
-        self.columns = sparse.csc_array(pick.astype(np.int32))
+        self.columns = sparse.csc_array(narrow(pick))
         self._shape = (int(pick.shape[0]), genes)
         self._parts: list[CSR] = []
         self._known = self._held = 0

@@ -74,8 +74,8 @@ def load_model(name: str) -> AnyPlugin:
     """
     point, *others = _points()[model_names([name])[0]]
     if others:
-        packages = " and by ".join(f"{p.value} of {origin(p)}" for p in (point, *others))
-        msg = f"model {name!r} is brought by {packages}; uninstall one"
+        first, second = (f"{p.value} of {origin(p)}" for p in (point, others[0]))
+        msg = f"model {name!r} is brought by {first} and by {second}; uninstall one"
         raise DataError(msg)
     try:
         plugin = point.load()
