@@ -1,6 +1,7 @@
 """Read and prepare a simulated capture area of full size, and tell the peak memory.
 
-    python benchmarks/capture_area.py make FOLDER       write it: 838 x 838 bins of 8 um, 250 M counts
+    python benchmarks/capture_area.py make FOLDER       write it: 838 x 838 bins of 8 um, 250 M counts;
+                                                        --side N for N x N bins
     python benchmarks/capture_area.py prepare FOLDER    read and prepare 6,000 bins; peak memory, seconds
     python benchmarks/capture_area.py scanpy FOLDER     scanpy.read_10x_h5 of the same file, to compare
 
@@ -9,9 +10,9 @@ without any pattern; only their number and layout are those of a real slide (P2 
 488 UMI and 393 genes a bin).
 """
 
+import argparse
 import json
 import resource
-import sys
 import time
 from pathlib import Path
 
@@ -23,7 +24,7 @@ BIN_PX = 8 / MPP
 STEP = 5_000
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, side: int = SIDE) -> None:
     """Write the 8 um bins of one capture area and an image of the right size."""
     import h5py
     import tifffile
@@ -32,10 +33,10 @@ def make(folder: Path) -> None:
 
     place = folder / "outs" / "binned_outputs" / "square_008um"
     (place / "spatial").mkdir(parents=True)
-    row, col = np.indices((SIDE, SIDE))
-    tissue = np.hypot(row - SIDE / 2, col - SIDE / 2) < 0.475 * SIDE
-    side_px = int(SIDE * BIN_PX) + 200
-    xy = np.stack([col.ravel() + 0.5, SIDE - row.ravel() - 0.5], axis=1) * BIN_PX + 50
+    row, col = np.indices((side, side))
+    tissue = np.hypot(row - side / 2, col - side / 2) < 0.475 * side
+    side_px = int(side * BIN_PX) + 200
+    xy = np.stack([col.ravel() + 0.5, side - row.ravel() - 0.5], axis=1) * BIN_PX + 50
     tenx.write_positions(place / "spatial" / "tissue_positions.parquet", 8, tissue, xy)
     tenx.write_scalefactors(place / "spatial" / "scalefactors_json.json", 8, MPP, 6000 / side_px, 0.02)
     tifffile.memmap(
@@ -44,10 +45,10 @@ def make(folder: Path) -> None:
     rng = np.random.default_rng(0)
     bins = rng.permutation(np.flatnonzero(tissue))
     with h5py.File(place / "filtered_feature_bc_matrix.h5", "w") as file:
-        _write(file, bins, rng)
+        _write(file, bins, side, rng)
 
 
-def _write(file: "h5py.File", bins: np.ndarray, rng: np.random.Generator) -> None:  # noqa: F821
+def _write(file: "h5py.File", bins: np.ndarray, side: int, rng: np.random.Generator) -> None:  # noqa: F821
     from hdstbench.simulate.tenx import barcodes
 
     file.attrs["software_version"] = "spaceranger-3.1.1"
@@ -67,7 +68,7 @@ def _write(file: "h5py.File", bins: np.ndarray, rng: np.random.Generator) -> Non
             dataset[held:] = values
         indptr.append(held + np.searchsorted(key, np.arange(1, count + 1) * GENES))
     group["indptr"] = np.concatenate(indptr)
-    group["barcodes"] = np.array(barcodes(8, *np.divmod(bins, SIDE)), "S21")
+    group["barcodes"] = np.array(barcodes(8, *np.divmod(bins, side)), "S21")
     group["shape"] = np.array([GENES, len(bins)], "i4")
     names = np.array([f"ENSGSIM{i:08d}" for i in range(GENES)], "S")
     for name, values in {"id": names, "name": names, "feature_type": ["Gene Expression"] * GENES}.items():
@@ -104,10 +105,20 @@ def scanpy(folder: Path) -> None:
 
 def main() -> None:
     """Do what was asked and print seconds and peak memory of this process."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("make", "prepare", "scanpy"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--side", type=int, default=SIDE, help="bins along the side that `make` writes")
+    asked = parser.parse_args()
     began = time.perf_counter()
-    {"make": make, "prepare": prepare, "scanpy": scanpy}[sys.argv[1]](Path(sys.argv[2]))
+    if asked.what == "make":
+        make(asked.folder, asked.side)
+    else:
+        {"prepare": prepare, "scanpy": scanpy}[asked.what](asked.folder)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{sys.argv[1]}: {time.perf_counter() - began:.0f} s, peak {peak:.2f} GiB")
+    print(f"{asked.what}: {time.perf_counter() - began:.1f} s, peak {peak:.2f} GiB")
 
 
 if __name__ == "__main__":

@@ -165,10 +165,16 @@ def test_what_is_broken_is_named_and_the_rest_goes_on(
     info = tmp_path / "other-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
-    points = {"models": "bad-fine = other:PLUGIN\nleaves = leaves:PLUGIN\nmagnet = other:MAGNET"}
+    points = {
+        "models": "bad-fine = other:PLUGIN\nleaves = leaves:PLUGIN\nmagnet = other:MAGNET\nodd = odd:PLUGIN"
+    }
     points |= {group: f"{group} = nowhere_at_all" for group in ("datasets", "presets")}
     text = "\n".join(f"[hdstbench.{group}]\n{lines}" for group, lines in points.items())
     (info / "entry_points.txt").write_text(text)
+    (tmp_path / "odd.py").write_text(
+        "from dataclasses import replace\nfrom bad_models import FINE\n"
+        "PLUGIN = replace(FINE, name='odd', kind='banana')\n"
+    )
     (tmp_path / "leaves.py").write_text("import sys\nsys.exit(3)\n")
     places = {"PYTHONPATH": os.pathsep.join([str(third_party), str(tmp_path)])}
 
@@ -177,17 +183,21 @@ def test_what_is_broken_is_named_and_the_rest_goes_on(
 
     listed, presets = typed("ls"), typed("ls", "presets")
     everything = typed("run", "-m", "all", "--recipe", "tiny", "--dry-run")
+    quick = typed("run", "-m", "all", "--dry-run")
     one, other = typed("run", "-m", "bad-fine,mean", "--dry-run"), typed("run", "-m", "leaves", "--dry-run")
 
     assert (listed.returncode, presets.returncode, everything.returncode) == (0, 0, 0), everything.stderr
-    for name in ("bad-fine", "leaves", "magnet"):
+    for name in ("bad-fine", "leaves", "magnet", "odd"):
         assert re.search(rf"^  {name} .*BROKEN: model '{name}'", listed.stdout, re.MULTILINE), listed.stdout
         assert f"without {name}: model '{name}'" in everything.stdout
-    assert re.search(r"other 1 +BROKEN: nowhere_at_all cannot be read", listed.stdout)
-    assert re.search(r"other 1 +BROKEN: nowhere_at_all cannot be read", presets.stdout)
+    assert re.search(r"other 1 +BROKEN: its files cannot be listed", listed.stdout)
+    assert re.search(r"other 1 +BROKEN: its files cannot be listed", presets.stdout)
     assert "magnet-ablation-blocks" in presets.stdout
     assert "st-net" in everything.stdout.split("without")[-1]
     said = "model 'bad-fine' is brought by bad_models:FINE of bad-models 1.2 and by other:PLUGIN of other 1; "
+    assert "kind 'banana', wanted one of model, variant, control" in listed.stdout
+    assert quick.returncode == 0, quick.stderr
+    assert "without bad-die: it has no recipe 'quick', but tiny" in quick.stdout
     assert (one.returncode, other.returncode) == (2, 2)
     assert f"{said}uninstall one" in one.stderr
     assert "model 'leaves' of other 1 cannot be imported: SystemExit(3)" in other.stderr

@@ -71,8 +71,9 @@ def test_it_is_listed_and_runs_and_is_gone_with_its_package(
         ("magnet", "is installed already"),
         ("json", "means something else in Python"),
         ("class", "means something else in Python"),
-        ("torch", "means something else in Python"),
-        ("scipy", "means something else in Python"),
+        ("torch", "is installed already"),
+        ("scikit-learn", "is installed already"),
+        ("scipy", "is installed already"),
         ("there", "is there already"),
     ],
 )

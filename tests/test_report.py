@@ -19,7 +19,15 @@ from hdstbench.cli.export_job import read_predictions
 from hdstbench.protocol.slide import open_slide
 from hdstbench.protocol.target import find_target
 from hdstbench.report.html.folder import plotly_script
-from hdstbench.report.html.raster import ERROR_LEVELS, LEVELS, _along_image, frame_of, write_error, write_map
+from hdstbench.report.html.raster import (
+    ERROR_LEVELS,
+    LEVELS,
+    MOST_CELLS,
+    _along_image,
+    frame_of,
+    write_error,
+    write_map,
+)
 from hdstbench.sweep.cell import PREDICTIONS
 
 ROOT = Path(__file__).parents[1]
@@ -154,15 +162,33 @@ def test_every_unit_is_drawn_without_gaps_however_the_array_lies(
 
     for frame in frames:
         row, col = _pixels(frame.matrix, slide.xy_um).T
-        np.testing.assert_array_equal(frame.unit[row, col], np.arange(len(slide)))
+        np.testing.assert_array_equal(frame.cell[row, col], frame.group)
+        assert sorted(frame.group) == list(range(len(slide)))
         a, b, c, d, *_ = frame.matrix
-        area = (frame.unit >= 0).sum() * abs(a * d - b * c)
+        area = (frame.cell >= 0).sum() * abs(a * d - b * c)
         assert area == pytest.approx(len(slide) * slide.unit_um**2, rel=0.12)
-    assert (frames[0].unit >= 0).sum() == len(slide)
+    assert (frames[0].cell >= 0).sum() == len(slide)
+
+
+def test_many_units_share_pixels_which_show_their_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hdstbench.report.html.raster.MOST_CELLS", 70)
+    slide = make_slide(tmp_path, "a", seed=0, turn=0.2, side_um=256).slide
+
+    frame = frame_of(slide)
+
+    assert (len(slide), frame.across) == (256, 2)
+    row, col = _pixels(frame.matrix, slide.xy_um).T
+    np.testing.assert_array_equal(frame.cell[row, col], frame.group)
+    assert frame.group.max() + 1 <= 81
+    values = np.random.default_rng(0).normal(size=len(slide))
+    expected = [values[frame.group == cell].mean() for cell in range(frame.group.max() + 1)]
+    np.testing.assert_allclose(frame.means(values), expected)
 
 
 def test_seven_models_on_four_slides_stay_below_twenty_megabytes(tmp_path: Path) -> None:
-    """Maps of noise are the largest there are: measured on 64 x 64 bins, taken to 9,000 bins a slide."""
+    """Maps of noise are the largest there are: measured on 64 x 64 bins, at the most a map holds."""
     slide = make_slide(tmp_path, "a", seed=0, side_um=1024).slide
     values = np.random.default_rng(0).normal(size=len(slide)).astype(np.float32)
 
@@ -171,8 +197,8 @@ def test_seven_models_on_four_slides_stay_below_twenty_megabytes(tmp_path: Path)
 
     value, error = ((tmp_path / name).stat().st_size / len(slide) for name in ("map.png", "error.png"))
     slides, genes, models = 4, 32, 7
-    maps = slides * 9_000 * genes * ((1 + models) * value + models * error)
-    assert maps + len(plotly_script()) < 19e6
+    noise = slides * MOST_CELLS * genes * ((1 + models) * value + models * error)
+    assert noise + len(plotly_script()) < 20e6
 
 
 def test_genes_that_are_asked_for_come_first_and_others_are_refused(
@@ -193,7 +219,8 @@ def test_genes_that_are_asked_for_come_first_and_others_are_refused(
     assert maps["models"] == ["stain"]
     assert bad.returncode == 2
     assert "--genes NOGENE: not among the genes that runs predicted" in bad.stderr
-    assert "-m magnet: no whole row of a table of runs; there are " in row.stderr
+    assert "-m magnet: no whole row but an oracle of a table of runs; there are their-model, " in row.stderr
+    assert "depth" not in row.stderr
     assert not (swept / "bad").exists()
 
 
@@ -212,8 +239,67 @@ def test_a_folder_of_something_else_is_kept_and_a_report_replaced(
     assert again.returncode == 0, again.stderr
     assert not (tmp_path / "old" / "maps" / "stray.png").exists()
     assert other.returncode == 2
-    assert "mine is there and holds no report" in other.stderr
+    assert "mine is there and holds more than a report" in other.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "old"]
+
+
+def test_what_somebody_keeps_in_or_beside_a_report_is_never_lost(
+    swept: Path, page: Path, own_cache: Path, tmp_path: Path
+) -> None:
+    for name in ("site", "noted", "page", "page.old"):
+        shutil.copytree(page, tmp_path / name)
+    (tmp_path / "site" / "data.js").unlink()  # a page of their own
+    (tmp_path / "noted" / "notes.txt").write_text("mine")
+    (tmp_path / "page.old" / "notes.txt").write_text("mine")
+    (tmp_path / "link").symlink_to("page")
+    before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
+
+    def typed(*words: str, cwd: Path = tmp_path) -> str:
+        done = type_command("report", str(swept / "runs"), *words, cwd=cwd, cache=own_cache)
+        return done.stderr
+
+    assert "holds more than a report" in typed("-o", "site")
+    assert "holds more than a report" in typed("-o", "noted")
+    assert "holds the working directory" in typed("-o", ".", cwd=tmp_path / "page")
+    assert typed("-o", "link") == ""
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
+
+
+def test_damage_and_what_does_not_fit_are_told(swept: Path, own_cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(swept / "runs", tmp_path / "runs")
+    (cell,) = [p for p in (tmp_path / "runs").glob("*/16um/ridge/fold0-*") if (p / "record.json").is_file()]
+    with np.load(cell / PREDICTIONS) as file:
+        arrays = {name: file[name] for name in file.files}
+    (slide,) = (name for name in arrays if name.startswith("slide/"))
+    key = f"key/{slide.removeprefix('slide/')}"
+    np.savez(cell / PREDICTIONS, **{**arrays, slide: arrays[slide][5:], key: np.array("")})
+    words = ("report", "runs", "-m", "stain,ridge", "-o", "page")
+
+    fewer = type_command(*words, cwd=tmp_path, cache=own_cache)
+    (cell / "per_gene.parquet").write_bytes(b"PAR1")
+    damaged = type_command(*words, cwd=tmp_path, cache=own_cache)
+
+    assert fewer.returncode == 0, fewer.stderr
+    assert "No map of ridge on" in fewer.stdout or "not prepared" in fewer.stdout
+    assert damaged.returncode == 2
+    assert "per_gene.parquet cannot be read" in damaged.stderr
+    assert len(damaged.stderr.splitlines()) == 1
+
+
+def test_a_run_without_a_whole_row_is_shown_as_such(swept: Path, own_cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(swept / "runs", tmp_path / "runs")
+    for cell in (tmp_path / "runs").glob("*/16um/*/fold1-*"):
+        shutil.rmtree(cell)
+
+    done = type_command("report", "runs", "-o", "page", cwd=tmp_path, cache=own_cache)
+    still = type_command("report", "runs", "--static", "-o", "figures", cwd=tmp_path, cache=own_cache)
+
+    assert (done.returncode, still.returncode) == (0, 0), done.stderr + still.stderr
+    (job,) = content(tmp_path / "page")["jobs"]
+    assert all(row["pcc"] is None for row in job["rows"])
+    assert job["without"]
+    assert "no row of it is whole yet" in still.stdout
 
 
 def test_records_without_predictions_give_a_page_without_maps(tmp_path: Path, own_cache: Path) -> None:
@@ -222,7 +308,10 @@ def test_records_without_predictions_give_a_page_without_maps(tmp_path: Path, ow
     assert done.returncode == 0, done.stderr
     jobs = content(tmp_path / "page")["jobs"]
     assert [job["stem"] for job in jobs] == ["her2st-100um", "her2st-100um-slide"]
-    assert all(job["maps"]["slides"] == [] and "without predictions" in job["without"][0] for job in jobs)
+    assert all(
+        job["maps"]["slides"] == [] and "no predictions beside its records" in job["without"][0]
+        for job in jobs
+    )
     assert all(len(job["scatter"]["genes"]) >= 250 for job in jobs)
     assert not (tmp_path / "page" / "maps").exists()
 
@@ -258,6 +347,8 @@ def test_figures_are_the_same_bytes_each_time(swept: Path, own_cache: Path) -> N
     )
     assert bad.returncode == 2
     assert "--format gif: wanted png, pdf, svg" in bad.stderr
+    bare = type_command("report", "runs", "--format", "pdf", cwd=swept, cache=own_cache)
+    assert "--format is for figures; give --static, too" in bare.stderr
     assert not (swept / "gif").exists()
 
 
@@ -268,3 +359,9 @@ def test_a_page_lists_why_a_slide_has_no_maps(swept: Path, own_cache: Path, tmp_
     (job,) = content(tmp_path / "page")["jobs"]
     assert "not prepared in" in job["without"][0]
     assert "not prepared in" in done.stdout
+    name = job["scatter"]["genes"][0]
+    by_id = ("report", str(swept / "runs"), "--genes")
+    known = type_command(*by_id, name, "-o", "page", cwd=tmp_path, cache=tmp_path / "other")
+    symbol = type_command(*by_id, "TYPE0051", "-o", "page", cwd=tmp_path, cache=tmp_path / "other")
+    assert known.returncode == 0, known.stderr
+    assert "symbols are known only where its slides are prepared" in symbol.stderr

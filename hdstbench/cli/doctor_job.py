@@ -43,7 +43,11 @@ def _checks() -> Iterator[Check]:
     yield _weights()
     yield from _models()
     for name in shipped():
-        dataset = load_dataset(name)
+        try:
+            dataset = load_dataset(name)
+        except HdstError as error:
+            yield Check(ok=False, what=f"data {name}", found=str(error))
+            continue
         missing = "simulated on first use" if dataset.card.simulate else f"not there ({dataset.root})"
         there = dataset.root if dataset.root.is_dir() else missing
         yield Check(ok=True, what=f"data {name}", found=str(there))

@@ -3,6 +3,7 @@
 import click
 
 from hdstbench.cli.options import verbose
+from hdstbench.errors import HdstError, one_line
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
@@ -30,34 +31,45 @@ def models() -> None:
 
 @ls.command()
 def datasets() -> None:
-    """Data sets whose cards are installed."""
+    """Data sets whose cards are installed; what cannot be read is BROKEN."""
     from hdstbench.data.card import GROUP, load_dataset, shipped  # noqa: PLC0415
 
-    _tell_broken(GROUP)
     for name in shipped():
-        dataset = load_dataset(name)
+        try:
+            dataset = load_dataset(name)
+        except HdstError as error:
+            _tell_broken(name, one_line(error))
+            continue
         there = "simulated on first use" if dataset.card.simulate else f"not in {dataset.root}"
         there = f"in {dataset.root}" if dataset.root.is_dir() else there
         click.echo(f"  {name:28}{', '.join(dataset.card.resolutions)}: {dataset.card.title} ({there})")
+    _tell_packages(GROUP)
 
 
 @ls.command()
 def presets() -> None:
     """Sweeps that installed packages bring, for `hdstbench run --preset`."""
-    from hdstbench.sweep.rows import GROUP  # noqa: PLC0415
+    from hdstbench.sweep.rows import GROUP, find_preset  # noqa: PLC0415
     from hdstbench.sweep.rows import presets as found  # noqa: PLC0415
 
-    _tell_broken(GROUP)
-    for name, place in found().items():
-        first = place.read_text(encoding="utf-8").partition("\n")[0]
-        click.echo(f"  {name:28}{first.removeprefix('#').strip()}")
+    for name in found():
+        try:
+            first = find_preset(name).read_text(encoding="utf-8").partition("\n")[0]
+            click.echo(f"  {name:28}{first.removeprefix('#').strip()}")
+        except (HdstError, OSError, UnicodeDecodeError) as error:
+            _tell_broken(name, one_line(error))
+    _tell_packages(GROUP)
 
 
-def _tell_broken(group: str) -> None:
+def _tell_broken(name: str, why: str) -> None:
+    click.echo(f"  {name:28}BROKEN: {why}")
+
+
+def _tell_packages(group: str) -> None:
     from hdstbench.data.packaged import broken_packages  # noqa: PLC0415
 
-    for name, why in broken_packages(group).items():
-        click.echo(f"  {name:28}BROKEN: {why}")
+    for name in broken_packages(group):
+        _tell_broken(name, "its files cannot be listed; update or uninstall it")
 
 
 @ls.command()

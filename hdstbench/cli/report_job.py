@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdstbench.cli.leaderboard_job import stored_files
-from hdstbench.cli.report_maps import Found, chosen_genes, drawn_models, find_maps, mapped_slides
-from hdstbench.errors import MissingError
+from hdstbench.cli.report_maps import Found, chosen_genes, drawn_models, find_maps, mapped_slides, whole_rows
+from hdstbench.data.card import cache_root
+from hdstbench.errors import DataError, MissingError
 from hdstbench.protocol.target import find_target
 from hdstbench.report.board import Board, load_board
 from hdstbench.report.html.content import GeneTable, Json, job_content, load_genes
-from hdstbench.report.html.folder import PAGE, check_output, plotly_script, write_page
+from hdstbench.report.html.folder import MAPS, PAGE, check_output, plotly_script, replace_folder, write_page
 from hdstbench.report.html.maps import write_slide
 from hdstbench.report.html.raster import ERROR_LEVELS, ERROR_PALETTE, PALETTE, colours
 from hdstbench.report.still import Still, check_formats, write_figures
-from hdstbench.sweep.durable import publish, recover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,7 @@ class Job:
     found: Found
     models: list[str]
     genes: list[str]
+    asked: frozenset[str]
     no_rows: frozenset[str]
     no_genes: frozenset[str]
 
@@ -53,26 +54,37 @@ def execute(asked: Asked) -> Iterator[str]:
         DataError: If a record is broken, or the output is something else.
     """
     check_formats(asked.formats)
-    output = asked.output or Path("figures" if asked.formats else "report")
+    shown = asked.output or Path("figures" if asked.formats else "report")
+    output = shown.resolve()
+    if asked.formats and output.exists() and not output.is_dir():
+        msg = f"{shown} is a file; choose a folder with -o"
+        raise DataError(msg)
     if not asked.formats:
         check_output(output)
         plotly_script()
     jobs = sorted((_job(path, asked) for path in _plans(asked.run)), key=lambda job: job.board.plan.stem)
     _check_names(jobs, asked.run)
-    yield from (line for job in jobs for line in job.found.without)
+    yield from (f"{job.board.plan.stem}: {line}" for job in jobs for line in job.found.without)
     if asked.formats:
-        yield from _write_figures(jobs, output, asked.formats)
+        yield from _write_figures(jobs, shown, asked.formats)
     else:
-        yield f"report: {_write_page(jobs, output, asked.genes)}"
+        _write_page(jobs, output)
+        yield f"report: {shown / PAGE}"
 
 
 def _check_names(jobs: Sequence[Job], run: Path) -> None:
     """Refuse what no table has."""
     for name in sorted(frozenset.intersection(*(job.no_rows for job in jobs))):
-        there = dict.fromkeys(row.model for job in jobs for row in job.board.rows if row.pcc is not None)
-        msg = f"-m {name}: no whole row of a table of {run}; there are {', '.join(there)}"
+        there = dict.fromkeys(row for job in jobs for row in whole_rows(job.board))
+        msg = f"-m {name}: no whole row but an oracle of a table of {run}; there are {', '.join(there)}"
         raise MissingError(msg)
     for name in sorted(frozenset.intersection(*(job.no_genes for job in jobs))):
+        if not any(job.found.symbols for job in jobs):
+            msg = (
+                f"--genes {name}: no gene id of {run}, and symbols are known only where its slides are "
+                f"prepared, of which none is in {cache_root()}"
+            )
+            raise MissingError(msg)
         msg = f"--genes {name}: not among the genes that {run} predicted; run with --genes {name}"
         raise MissingError(msg)
 
@@ -90,7 +102,7 @@ def _job(path: Path, asked: Asked) -> Job:
     table = load_genes(board, path.parent)
     models, no_rows = drawn_models(board, asked.models)
     found = find_maps(board, path.parent, models)
-    genes, no_genes = chosen_genes(table, found.symbols, asked.genes)
+    genes, by_name = chosen_genes(table, found.symbols, asked.genes)
     return Job(
         board=board,
         table=table,
@@ -98,36 +110,35 @@ def _job(path: Path, asked: Asked) -> Job:
         models=models,
         genes=genes,
         no_rows=frozenset(no_rows),
-        no_genes=frozenset(no_genes),
+        asked=frozenset(by_name.values()),
+        no_genes=frozenset(name for name, gene in by_name.items() if not gene),
     )
 
 
-def _write_page(jobs: Sequence[Job], output: Path, asked: Sequence[str]) -> Path:
+def _write_page(jobs: Sequence[Job], output: Path) -> Path:
     """Write everything aside, then put it in its place."""
-    output.absolute().parent.mkdir(parents=True, exist_ok=True)
-    recover(output)
-    with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}-") as aside:
-        part = Path(aside) / "report"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as name:
+        aside = Path(name)
+        part = aside / "report"
         part.mkdir()
-        write_page(part, [_content(job, part, asked) for job in jobs])
-        publish(part, output)
+        write_page(part, [_content(job, part) for job in jobs])
+        replace_folder(part, output, aside)
     return output / PAGE
 
 
-def _content(job: Job, part: Path, asked: Sequence[str]) -> Json:
+def _content(job: Job, part: Path) -> Json:
     """Everything the page shows of a table; its pictures are written."""
     symbols, plan = job.found.symbols, job.board.plan
     slides = [
-        write_slide(part, f"maps/{plan.stem}/s{i}", shown, job.genes, job.models)
-        for i, shown in enumerate(mapped_slides(job.found, job.table))
+        write_slide(part, f"{MAPS}/{plan.stem}/s{i}", shown, job.genes, job.models)
+        for i, shown in enumerate(mapped_slides(job.found))
     ]
     target = find_target(job.board.task["target"])
-    first = len(job.genes) - len([g for g in job.genes if g not in asked and symbols.get(g) not in asked])
     maps: Json = {
         "models": job.models,
         "genes": [
-            {"id": gene, "name": symbols.get(gene, gene), "asked": i < first}
-            for i, gene in enumerate(job.genes)
+            {"id": gene, "name": symbols.get(gene, gene), "asked": gene in job.asked} for gene in job.genes
         ],
         "slides": slides,
         "unit": target.words,
@@ -143,7 +154,10 @@ def _css(name: str, count: int) -> list[str]:
 
 def _write_figures(jobs: Sequence[Job], output: Path, formats: Sequence[str]) -> Iterator[str]:
     for job in jobs:
-        shown = next(mapped_slides(job.found, job.table), None)
+        if not whole_rows(job.board):
+            yield f"no figures of {job.board.plan.stem}: no row of it is whole yet"
+            continue
+        shown = next(mapped_slides(job.found), None)
         names = [(gene, job.found.symbols.get(gene, gene)) for gene in job.genes]
         still = Still(board=job.board, table=job.table, shown=shown, genes=names)
         for path in write_figures(output, still, formats):

@@ -15,7 +15,7 @@ from hdstbench.cli.pictures import picture
 from hdstbench.cli.view import View, make_view
 from hdstbench.data.card import Dataset, load_dataset
 from hdstbench.errors import DataError, MissingError, one_line
-from hdstbench.plugins.registry import broken
+from hdstbench.plugins.registry import broken, load_model
 from hdstbench.records import save_json
 from hdstbench.report.board import Board, Plan, load_board
 from hdstbench.report.candidates import Source, list_candidates
@@ -64,7 +64,8 @@ def execute(
         view.say(f"options from {used}")
     models = row_names(options.models, options.rows, _broken(options, view))
     jobs = plan_jobs(options)
-    asked = {job.recipe: set_models(models, job.recipe, options) for job in jobs}
+    recipes = dict.fromkeys(job.recipe for job in jobs)
+    asked = {r: set_models(_with_recipe(models, r, options, view), r, options) for r in recipes}
     settings = {job.stem: _fitting(job, asked[job.recipe], options, view) for job in jobs}
     device = _device(options)
     if dry_run:
@@ -95,6 +96,18 @@ def _broken(options: Options, view: View) -> Collection[str]:
     for name, why in found.items():
         view.say(f"without {name}: {one_line(DataError(why))}")
     return found
+
+
+def _with_recipe(models: Sequence[str], recipe: str, options: Options, view: View) -> list[str]:
+    """Leave out models of `all` without the recipe, and tell which; a named one is an error later."""
+    named = {*options.models, *(row.name for row in options.rows)}
+    kept = [name for name in models if name in named or recipe in load_model(name).recipes]
+    for name in models:
+        if name not in kept:
+            view.say(
+                f"without {name}: it has no recipe {recipe!r}, but {', '.join(load_model(name).recipes)}"
+            )
+    return kept
 
 
 def _fitting(job: Job, settings: Sequence[Setting], options: Options, view: View) -> list[Setting]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from hdstbench.data.levels import Resolution, native, resolution
-from hdstbench.data.packaged import packaged
+from hdstbench.data.packaged import Packaged, packaged, the_only
 from hdstbench.errors import DataError, MissingError
 from hdstbench.strict import build, read_toml
 
@@ -164,15 +164,12 @@ def simulated_root() -> Path:
     return cache_root() / "simulated"
 
 
-def shipped() -> dict[str, Traversable]:
-    """Find the cards of installed packages, by name."""
-    found: dict[str, Traversable] = {}
-    for place in packaged(GROUP):
-        if place.is_dir() and place.joinpath(CARD).is_file():
-            if place.name in found:
-                msg = f"two installed packages bring a data set {place.name!r}; uninstall one"
-                raise DataError(msg)
-            found[place.name] = place
+def shipped() -> dict[str, list[Packaged]]:
+    """Find the cards of installed packages, by name; more than one where packages bring the same."""
+    found: dict[str, list[Packaged]] = {}
+    for one in packaged(GROUP):
+        if one.place.is_dir() and one.place.joinpath(CARD).is_file():
+            found.setdefault(one.place.name, []).append(one)
     return dict(sorted(found.items()))
 
 
@@ -181,7 +178,7 @@ def load_dataset(name: str) -> Dataset:
 
     Raises:
         MissingError: If there is none; says which are close.
-        DataError: If the card is not valid.
+        DataError: If the card is not valid, or two packages bring it.
     """
     path, cards = Path(name), shipped()
     if name not in cards and (path.suffix == ".toml" or path.is_dir()):
@@ -195,7 +192,7 @@ def load_dataset(name: str) -> Dataset:
         hint = f"did you mean {close}?" if close else "hdstbench ls datasets names those there are"
         msg = f"no data set {name!r}; {hint} (or give the path of a card)"
         raise MissingError(msg)
-    place = cards[name]
+    place = the_only("data set", name, cards[name])
     return Dataset(read_card(place.joinpath(CARD)), place, data_root() / name)
 
 

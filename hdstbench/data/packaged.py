@@ -1,27 +1,55 @@
 """Files that installed packages bring: cards of data sets, sweep files."""
 
 from collections.abc import Iterator
-from importlib.metadata import entry_points
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from hdstbench.errors import DataError
 
-def packaged(group: str) -> Iterator[Traversable]:
+
+@dataclass(frozen=True, slots=True)
+class Packaged:
+    """A file or folder, and the distribution that brings it."""
+
+    place: Traversable
+    origin: str
+
+
+def packaged(group: str) -> Iterator[Packaged]:
     """What lies in the packages that a group of entry points names; a broken package brings nothing."""
     for point in entry_points(group=group):
-        try:
-            yield from list(files(point.value).iterdir())
-        except (Exception, SystemExit):  # importing a package may do anything; see `broken_packages`
-            continue
+        for place in _listed(point) or []:
+            yield Packaged(place, _origin(point))
 
 
-def broken_packages(group: str) -> dict[str, str]:
-    """Packages of the group whose files cannot be listed, by distribution, and why."""
-    out = {}
-    for point in entry_points(group=group):
-        try:
-            list(files(point.value).iterdir())
-        except (Exception, SystemExit) as error:
-            name = f"{point.dist.name} {point.dist.version}" if point.dist else point.name
-            out[name] = f"{point.value} cannot be read: {error!r}"
-    return out
+def broken_packages(group: str) -> list[str]:
+    """Distributions of the group whose files cannot be listed."""
+    return [_origin(point) for point in entry_points(group=group) if _listed(point) is None]
+
+
+def the_only(what: str, name: str, brought: list[Packaged]) -> Traversable:
+    """What goes by a name.
+
+    Raises:
+        DataError: If two packages bring it.
+    """
+    if len(brought) > 1:
+        packages = " and ".join(one.origin for one in brought)
+        msg = f"{packages} both bring a {what} {name!r}; uninstall one"
+        raise DataError(msg)
+    return brought[0].place
+
+
+def _listed(point: EntryPoint) -> list[Traversable] | None:
+    try:
+        return list(files(point.value).iterdir())
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # importing a third-party package may do anything
+        return None
+
+
+def _origin(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value

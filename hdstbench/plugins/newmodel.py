@@ -4,6 +4,7 @@ import keyword
 import re
 import shutil
 import sys
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -70,10 +71,19 @@ def _check_name(name: str, package: str) -> None:
     if not NAME.fullmatch(name) or len(name) > LONGEST:
         msg = f"{name!r} is no name for a model; wanted lower-case words joined by hyphens, such as my-model"
         raise DataError(msg)
-    if name in found():
-        msg = f"model {name!r} is installed already; choose another name"
+    if name in found() or _is_installed(name):
+        msg = f"model or package {name!r} is installed already; choose another name"
         raise DataError(msg)
     taken = keyword.iskeyword(package) or package in sys.stdlib_module_names or package == "tests"
-    if taken or package.startswith("hdstbench") or find_spec(package) is not None:
+    if taken or package.startswith("hdstbench") or getattr(find_spec(package), "origin", None) is not None:
         msg = f"{name!r} would make a package {package}, which means something else in Python; choose another"
         raise DataError(msg)
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a distribution has the name, which installing the new package would replace."""
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -6,9 +6,10 @@ from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 from hdstbench.errors import DataError, MissingError
-from hdstbench.plugins.plugin import AnyPlugin, ModelPlugin
+from hdstbench.plugins.plugin import AnyPlugin, Context, Kind, ModelPlugin
 
 GROUP, OWN = "hdstbench.models", "hdstbench"
 
@@ -79,13 +80,34 @@ def load_model(name: str) -> AnyPlugin:
         raise DataError(msg)
     try:
         plugin = point.load()
-    except (Exception, SystemExit) as error:  # a broken third-party package may do anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a broken third-party package may do anything
         msg = f"model {name!r} of {origin(point)} cannot be imported: {error!r}"
         raise DataError(msg) from error
     if not isinstance(plugin, ModelPlugin) or plugin.name != name:
         msg = f"{point.value} is not the ModelPlugin {name!r}"
         raise DataError(msg)
+    _check(plugin, origin(point))
     return plugin
+
+
+def _check(plugin: AnyPlugin, brought_by: str) -> None:
+    """Refuse a plugin that says what it cannot be.
+
+    Raises:
+        DataError: If it does.
+    """
+    for what, said, known in (
+        ("kind", plugin.kind, get_args(Kind)),
+        ("context", plugin.context, get_args(Context)),
+    ):
+        if said not in known:
+            msg = f"model {plugin.name!r} of {brought_by}: {what} {said!r}, wanted one of {', '.join(known)}"
+            raise DataError(msg)
+    if not plugin.recipes:
+        msg = f"model {plugin.name!r} of {brought_by} has no recipes; wanted some, such as quick and tiny"
+        raise DataError(msg)
 
 
 def source_hash(name: str) -> str:

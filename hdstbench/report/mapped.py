@@ -18,7 +18,7 @@ class MappedSlide:
         slide: Its units, labels included, with the panel that `predictions` have.
         folder: Its prepared folder.
         predictions: By model, [N, G], in the order in which they are shown.
-        scores: Rows of the table of genes of this slide.
+        scores: What the cells that predict it store of its genes: model, gene, pcc, mse and more.
     """
 
     slide: Slide

@@ -59,6 +59,10 @@ Protocol: **magnet-paper**, the MagNet paper's data preparation as far as it is 
 `pcc_gene` alone, so no difference in `pcc_bin` here is shown to be more than chance; hold each row against
 `mean`, which sees no image. Units lie alone here: a model that looks at its sampling block sees itself.
 No part of the training slides validates: networks keep their last epoch."""
+NARROW = (
+    "Fewer than 25 blocks, or narrower than twice the range of some model's residuals or the "
+    "largest patch: the interval is likely too narrow. There is none where a slide is one block."
+)
 KNOWS = {
     "attainable": "each unit's true expected counts, as far as the image can show them, and its depth",
     "slide-mean": "the mean of each gene over the units that are tested on the slide",
@@ -130,8 +134,8 @@ def render(board: Board) -> str:
         parts_section(board),
         _counts(board),
         MEANING,
-        _flag_notes(board),
-        _changes(board),
+        flag_notes(board),
+        changes_note(board),
         plan.notes,
     ]
     parts += [f"```\n{plan.command}\n```", markers_section(board.markers, board.rows)]
@@ -270,21 +274,16 @@ def _counts(board: Board) -> str:
         genes = (str(s.genes), str(s.genes_left_out))
         lines.append((s.slide, s.patient, f"{s.units:,}", left or "–", *genes, blocks))
     head = ("slide", "patient", "units", "units left out", "genes", "genes left out", "bootstrap blocks")
-    note = ""
-    if board.narrow:
-        note = (
-            "\n\n† Fewer than 25 blocks, or narrower than twice the range of some model's residuals or the "
-            "largest patch: the interval is likely too narrow. There is none where a slide is one block."
-        )
-    return markdown_table(head, lines) + note
+    return markdown_table(head, lines) + (f"\n\n† {NARROW}" if board.narrow else "")
 
 
-def _flag_notes(board: Board) -> str:
+def flag_notes(board: Board) -> str:
+    """What the flags of a table mean, a line each."""
     used = sorted({flag for row in board.rows for flag in row.flags})
     return "\n".join(f"- `{flag}`: {FLAGS.get(flag, 'see the record')}." for flag in used)
 
 
-def _changes(board: Board) -> str:
+def changes_note(board: Board) -> str:
     """What a sweep changed of each row's recipe."""
     lines = [f"- {row.model}: `{row.changes}`" for row in board.rows if row.changes]
     return "Options that were changed:\n\n" + "\n".join(lines) if lines else ""

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hdstbench.errors import DataError
 from hdstbench.records import load_record, load_scores
 from hdstbench.report.tables import markdown_table
 
@@ -79,7 +81,17 @@ def load_markers(cells: Mapping[str, Sequence[Path]]) -> tuple[Marker, ...]:
 
 def _has(folder: Path) -> bool:
     path = folder / PER_GENE  # a table needs records and moments alone, but for its markers
-    return path.is_file() and COLUMN in pq.read_schema(path).names
+    try:
+        return path.is_file() and COLUMN in pq.read_schema(path).names
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> DataError:
+    """What to say of a file of a cell that cannot be read."""
+    return DataError(
+        f"{path} cannot be read ({' '.join(str(error).split())}); remove its folder and run again"
+    )
 
 
 def _read(folder: Path, model: str) -> pd.DataFrame:

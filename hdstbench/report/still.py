@@ -148,9 +148,10 @@ def draw_ceilings(board: Board, table: GeneTable) -> Figure:
 
 
 def _draw_genes(axis: Axes, rows: pd.DataFrame) -> None:
-    means = rows.groupby("gene")[["pcc", "ceiling", "measurable"]].mean()
-    known = means[(means["measurable"] > 0) & means["ceiling"].notna()]
-    rest = means[means["measurable"] == 0]
+    scored = rows[rows["pcc"].notna()]
+    seen = scored["measurable"] > 0
+    known = scored[seen].groupby("gene")[["pcc", "ceiling"]].mean().dropna()
+    rest = scored[~scored["gene"].isin(known.index)].groupby("gene")[["pcc", "ceiling"]].mean()
     axis.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1)
     axis.axhline(0, color=GREY, linewidth=0.6)
     axis.plot(known["ceiling"], known["pcc"], "o", color=BLUE, markersize=3, alpha=0.7, markeredgewidth=0)

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from hdstbench.data.packaged import packaged
+from hdstbench.data.packaged import Packaged, packaged, the_only
 from hdstbench.errors import DataError, MissingError
 from hdstbench.plugins.registry import found, model_names
 
@@ -83,21 +83,13 @@ def _model(word: str, own: Sequence[str]) -> list[str]:
     return model_names([word])
 
 
-def presets() -> dict[str, Traversable]:
-    """Sweep files that installed packages bring, by name.
-
-    Raises:
-        DataError: If two packages bring one name.
-    """
-    out: dict[str, Traversable] = {}
-    for place in packaged(GROUP):
-        name, dot, suffix = place.name.rpartition(".")
-        if not dot or suffix != "toml":
-            continue
-        if name in out:
-            msg = f"two installed packages bring a preset {name!r}; uninstall one"
-            raise DataError(msg)
-        out[name] = place
+def presets() -> dict[str, list[Packaged]]:
+    """Sweep files that installed packages bring, by name; more than one where packages bring the same."""
+    out: dict[str, list[Packaged]] = {}
+    for one in packaged(GROUP):
+        name, dot, suffix = one.place.name.rpartition(".")
+        if dot and suffix == "toml":
+            out.setdefault(name, []).append(one)
     return dict(sorted(out.items()))
 
 
@@ -111,4 +103,4 @@ def find_preset(name: str) -> Traversable:
     if name not in there:
         msg = f"no preset {name!r}; there are {', '.join(there) or 'none'}"
         raise MissingError(msg)
-    return there[name]
+    return the_only("preset", name, there[name])

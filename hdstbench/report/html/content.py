@@ -8,11 +8,22 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from hdstbench.protocol.target import find_target
 from hdstbench.report.board import RANKED, Board
-from hdstbench.report.markdown import by_headline, content_of, ridge_note
-from hdstbench.report.markers import COLUMN, PER_GENE
+from hdstbench.report.markdown import (
+    KNOWS,
+    MEANING,
+    NARROW,
+    PAPER_NOTE,
+    by_headline,
+    changes_note,
+    content_of,
+    flag_notes,
+    ridge_note,
+)
+from hdstbench.report.markers import COLUMN, PER_GENE, unreadable
 from hdstbench.report.spatial import ceiling_note
 from hdstbench.report.standing import standing_note
 
@@ -57,14 +68,27 @@ def load_genes(board: Board, base: Path) -> GeneTable:
     parts = []
     for name in board.plan.cells:
         model = Path(name).parent.name
-        if model in whole and (base / name / PER_GENE).is_file():
-            parts.append(_whole_columns(pd.read_parquet(base / name / PER_GENE)).assign(model=model))
+        if model in whole:
+            parts.append(read_gene_table(base / name).assign(model=model))
     if not parts:
         return GeneTable(_whole_columns(pd.DataFrame(columns=[*_KEYS, *_NUMBERS])))
     rows = pd.concat(parts, ignore_index=True)
     keep = rows["mean250"] | rows["hvg50"] | (rows["marker"] != "")
     means = rows[keep].groupby(_KEYS, sort=False)[_NUMBERS].mean()
     return GeneTable(means.reset_index())
+
+
+def read_gene_table(cell: Path) -> pd.DataFrame:
+    """What a cell stores of each gene and slide.
+
+    Raises:
+        DataError: If the file is not there or damaged.
+    """
+    path = cell / PER_GENE
+    try:
+        return _whole_columns(pd.read_parquet(path))
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise unreadable(path, error) from error
 
 
 _KEYS = ["model", "slide", "patient", "gene", "marker"]
@@ -98,7 +122,6 @@ def job_content(board: Board, genes: GeneTable, symbols: Mapping[str, str]) -> J
         }
         for stored, row in zip(_rows_of(board), board.rows, strict=True)
     ]
-    found = (standing_note(board), ridge_note(board), ceiling_note(board))
     return {
         "stem": plan.stem,
         "title": plan.title + by_headline(plan),
@@ -106,7 +129,8 @@ def job_content(board: Board, genes: GeneTable, symbols: Mapping[str, str]) -> J
         "simulated": plan.simulated,
         "command": plan.command,
         "made": f"{plan.notes} {MADE}".strip(),
-        "notes": [plain(note) for note in found if note],
+        "headline": plan.headline,
+        "notes": _notes(board),
         "rows": rows,
         "scatter": _scatter(genes, symbols, [row.model for row in board.rows]),
     }
@@ -118,6 +142,17 @@ def _known(values: Mapping[str, float]) -> dict[str, float | None]:
 
 def _rows_of(board: Board) -> list[Json]:
     return cast(list[Json], content_of(board)["rows"])
+
+
+def _notes(board: Board) -> list[str]:
+    """What the table's own page says below it, a paragraph or line each."""
+    parts = [PAPER_NOTE] if board.plan.protocol != "hd" else []
+    parts += [standing_note(board), ridge_note(board), ceiling_note(board), MEANING]
+    parts += [f"{', '.join(sorted(board.narrow))}: {NARROW}"] if board.narrow else []
+    oracles = [row.model for row in board.rows if row.kind == "oracle" and row.pcc is not None]
+    parts += [f"{name} is an oracle: it knows {KNOWS[name]}." for name in oracles if name in KNOWS]
+    parts += flag_notes(board).splitlines() + changes_note(board).splitlines()
+    return [plain(part).removeprefix("- ") for part in parts if part]
 
 
 def plain(markdown: str) -> str:

@@ -49,9 +49,12 @@ def write_slide(
         "folder": place,
         "section": f"{place}/section.jpg",
         "section_extent": _place(extent),
-        "map_size": [*frame.unit.shape[::-1]],
+        "map_size": [*frame.cell.shape[::-1]],
         "map_matrix": list(frame.matrix),
         "frame": numbers([*corners.min(axis=0), *corners.max(axis=0)]),
+        "pixel": ""
+        if frame.across == 1
+        else f"; a pixel is the mean of {frame.across} x {frame.across} units",
         "windows": windows,
         "genes": {
             gene: _write_gene(folder, frame, shown, gene, models) for gene in genes if gene in slide.genes

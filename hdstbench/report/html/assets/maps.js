@@ -75,9 +75,8 @@
     const bar = Report.element("span", null, { class: "colours", role: "img", "aria-label": "colour scale" });
     bar.style.background = `linear-gradient(to right, ${palette.join(", ")})`;
     const [low, top] = error ? [-here.reach, here.reach] : [here.low, here.top];
-    const [first, last] = [error ? "≤ " : "", "≥ "];
-    const shown = [Report.element("span", first + Report.number(low, 2)), bar,
-      Report.element("span", last + Report.number(top, 2)), Report.element("span", `${gene().name}, ${job.maps.unit}`)];
+    const shown = [Report.element("span", `≤ ${Report.number(low, 2)}`), bar,
+      Report.element("span", `≥ ${Report.number(top, 2)}`), Report.element("span", `${gene().name}, ${job.maps.unit}${slide().pixel}`)];
     return node.replaceChildren(...shown);
   };
 
@@ -172,8 +171,9 @@
     job = chosen;
     const there = Boolean(job.maps && job.maps.slides.length);
     $("maps").hidden = !there;
-    $("maps-none").hidden = job.without.length === 0;
-    $("maps-none").textContent = job.without.join(" ");
+    const why = job.without.length || there ? job.without : ["No maps: nothing that they could be drawn of."];
+    $("maps-none").hidden = why.length === 0;
+    $("maps-none").replaceChildren(...why.map((line) => Report.element("div", line)));
     if (!there) return;
     Report.options($("map-slide"), job.maps.slides.map((s, i) => [i, `${s.slide} (patient ${s.patient})`]));
     Report.options($("map-gene"), job.maps.genes.map((g, i) => [i, g.name + (g.asked ? " (asked for)" : "")]));

@@ -38,7 +38,7 @@
     const values = {
       x: rows.map((row) => row.pcc.value), y: names, mode: "markers", type: "scatter",
       marker: { color: rows.map(colour), size: 9 },
-      error_x: { type: "data", symmetric: false, array: spread("high"), arrayminus: spread("low"), thickness: 1.5 },
+      error_x: { type: "data", symmetric: false, array: spread("high"), arrayminus: spread("low"), thickness: 1.5, color: GREY },
       text: rows.map(interval), hovertemplate: "%{text}<extra></extra>",
     };
     const ranked = rows.filter((row) => row.standing);
@@ -120,17 +120,24 @@
     return there.length ? there.reduce((a, b) => a + b, 0) / there.length : null;
   };
 
-  // One point a gene: its ceiling and the model's correlation on one slide, or their means over slides.
+  // One point a gene: its ceiling and the model's correlation on one slide, or their means over the slides
+  // that measure it; over all that score it where none does.
   const points = (scatter, model, slide) => {
     const parts = slide === "" ? Object.values(scatter.slides) : [scatter.slides[slide]];
-    return scatter.genes.map((gene, i) => ({
-      name: scatter.names[i],
-      ceiling: mean(parts.map((p) => p.ceiling[i])),
-      low: mean(parts.map((p) => p.low[i])),
-      high: mean(parts.map((p) => p.high[i])),
-      measurable: parts.some((p) => p.measurable[i]),
-      pcc: mean(parts.map((p) => (p.pcc[model] ? p.pcc[model][i] : null))),
-    })).filter((point) => point.pcc !== null);
+    return scatter.genes.map((gene, i) => {
+      const scored = parts.filter((p) => p.pcc[model] && p.pcc[model][i] !== null);
+      const seen = scored.filter((p) => p.measurable[i]);
+      const used = seen.length ? seen : scored;
+      return {
+        name: scatter.names[i],
+        ceiling: mean(used.map((p) => p.ceiling[i])),
+        low: mean(used.map((p) => p.low[i])),
+        high: mean(used.map((p) => p.high[i])),
+        measurable: seen.length > 0,
+        slides: used.length,
+        pcc: mean(used.map((p) => p.pcc[model][i])),
+      };
+    }).filter((point) => point.pcc !== null);
   };
 
   const trace = (found, measurable) => {
@@ -140,7 +147,8 @@
       mode: "markers", name: measurable ? "measurable" : "no measurable signal",
       marker: { color: measurable ? BLUE : ORANGE, size: 7, opacity: 0.75, symbol: measurable ? "circle" : "circle-open" },
       text: chosen.map((p) => `${p.name}<br>pcc ${Report.number(p.pcc)}, ceiling ${Report.number(p.ceiling)}` +
-        ` (${Report.number(p.low)} to ${Report.number(p.high)})${measurable ? "" : "<br>no measurable signal"}`),
+        ` (${Report.number(p.low)} to ${Report.number(p.high)}), ${p.slides} slide${p.slides === 1 ? "" : "s"}` +
+        (measurable ? "" : "<br>no measurable signal")),
       hovertemplate: "%{text}<extra></extra>",
     };
   };

@@ -30,10 +30,15 @@ Report.big = (value) => {
   const score = (name) => (row) => (row.scores ? row.scores[name] : null);
   const limits = (i) =>
     i && i.low !== null ? `${Report.number(i.low)} to ${Report.number(i.high)}` : Report.dash;
+  const spread = (r) => (r.seed_sd == null ? "" : ` (seed sd ${Report.number(r.seed_sd)})`);
+  const beside = (r, rows) => { // what a model that sees no image gets
+    const blind = rows.find((other) => other.model === "mean" && other.pcc);
+    return !blind || !r.pcc || r === blind ? "" : ` (mean ${Report.number(score("pcc_bin")(blind))})`;
+  };
   // name, what it is sorted by, what is shown, whether more (1) or less (-1) is better
   const COLUMNS = [
     ["model", (r) => r.model, (r) => r.model + (r.marked ? " ‡" : ""), 0],
-    ["pcc_gene", (r) => r.pcc && r.pcc.value, null, 1],
+    ["pcc_gene", (r) => r.pcc && r.pcc.value, (r) => Report.number(r.pcc && r.pcc.value) + spread(r), 1],
     ["95 %", (r) => r.pcc && r.pcc.low, (r) => limits(r.pcc), 0],
     ["rank", (r) => r.standing && r.standing.best, (r) => Report.rank(r), 0],
     ["ties", (r) => r.standing && r.standing.letters, (r) => (r.standing ? r.standing.letters : Report.dash), 0],
@@ -45,7 +50,8 @@ Report.big = (value) => {
     ["MSE", score("mse"), null, -1],
     ["MAE", score("mae"), null, -1],
     ["skill", score("mse_skill"), (r) => Report.signed(score("mse_skill")(r)), 1],
-    ["pcc_bin", score("pcc_bin"), null, 0],
+    ["pcc_bin", score("pcc_bin"), (r, rows) => Report.number(score("pcc_bin")(r)) + beside(r, rows), 0],
+    ["constant", (r) => (r.pcc ? r.constant : null), (r) => (r.pcc ? `${r.constant}` : Report.dash), 0],
     ["fit s / cell", (r) => r.cost.fit_s, (r) => (r.cost.fit_s == null ? Report.dash : r.cost.fit_s.toFixed(1)), 0],
     ["parameters", (r) => r.cost.parameters || null, (r) => Report.big(r.cost.parameters || null), 0],
     ["encoder", (r) => r.encoder, (r) => r.encoder || Report.dash, 0],
@@ -65,10 +71,16 @@ Report.big = (value) => {
     return ranked.length < 2 ? [] : [values[0], ranked.length > 2 ? values[1] : undefined];
   };
 
-  const cells = (rows, row) =>
-    COLUMNS.map(([name, get, show, sign]) => {
+  // The headline stands behind the names.
+  const columns = (job) => {
+    const first = COLUMNS.find(([name]) => name === job.headline);
+    return first ? [COLUMNS[0], first, ...COLUMNS.slice(1).filter((column) => column !== first)] : COLUMNS;
+  };
+
+  const cells = (shown, rows, row) =>
+    shown.map(([name, get, show, sign]) => {
       const value = get(row);
-      const text = !row.pcc && name === "pcc_gene" ? "failed" : show ? show(row) : Report.number(value);
+      const text = !row.pcc && name === "pcc_gene" ? "failed" : show ? show(row, rows) : Report.number(value);
       const cell = Report.element("td", text, TEXT.has(name) ? { class: "text" } : {});
       if (sign !== 0 && row.ranked && row.pcc) {
         const [best, second] = marks(rows, get, sign);
@@ -78,8 +90,7 @@ Report.big = (value) => {
       return cell;
     });
 
-  const order = (rows, column, down) => {
-    const get = COLUMNS[column][1];
+  const order = (rows, get, down) => {
     const known = (row) => { const v = get(row); return v === null || v === undefined || v === "" ? null : v; };
     return [...rows].sort((a, b) => {
       const [x, y] = [known(a), known(b)];
@@ -89,13 +100,13 @@ Report.big = (value) => {
     });
   };
 
-  const body = (rows, all, name) => {
+  const body = (shown, rows, all, name) => {
     const node = Report.element("tbody", null, name ? { class: name } : {});
     for (const row of rows) {
       const line = Report.element("tr", null, { "data-model": row.model });
       if (row.kind === "control") line.classList.add("control");
       if (!row.pcc) line.classList.add("failed");
-      line.append(...cells(all, row));
+      line.append(...cells(shown, all, row));
       node.append(line);
     }
     return node;
@@ -103,18 +114,19 @@ Report.big = (value) => {
 
   Report.table = (job) => {
     const table = document.getElementById("scores");
-    const heads = COLUMNS.map(([name]) => {
+    const shown = columns(job);
+    const heads = shown.map(([name]) => {
       const head = Report.element("th", null, { scope: "col" });
       if (TEXT.has(name)) head.classList.add("text");
       head.append(Report.element("button", name, { type: "button" }));
       return head;
     });
     const fill = (column, down) => {
-      const rows = column === null ? job.rows : order(job.rows, column, down);
+      const rows = column === null ? job.rows : order(job.rows, shown[column][1], down);
       table.querySelectorAll("tbody").forEach((old) => old.remove());
-      table.append(body(rows.filter((r) => r.kind !== "oracle"), job.rows, ""));
+      table.append(body(shown, rows.filter((r) => r.kind !== "oracle"), job.rows, ""));
       const oracles = rows.filter((r) => r.kind === "oracle");
-      if (oracles.length) table.append(body(oracles, job.rows, "oracles"));
+      if (oracles.length) table.append(body(shown, oracles, job.rows, "oracles"));
       heads.forEach((head, i) => {
         if (i === column) head.setAttribute("aria-sort", down ? "descending" : "ascending");
         else head.removeAttribute("aria-sort");
@@ -123,7 +135,7 @@ Report.big = (value) => {
     heads.forEach((head, i) => {
       head.firstChild.addEventListener("click", () => {
         const now = head.getAttribute("aria-sort");
-        const first = TEXT.has(COLUMNS[i][0]) || COLUMNS[i][3] === -1 || COLUMNS[i][0] === "rank";
+        const first = TEXT.has(shown[i][0]) || shown[i][3] === -1 || shown[i][0] === "rank";
         fill(i, now === null ? !first : now === "ascending");
       });
     });

@@ -1,0 +1,192 @@
+"""Whole commands and training loops against the plain way, for `benchmarks/table.py`.
+
+Every function runs other programs of this folder, or `hdstbench` itself, and gives rows: what, against what,
+the ratio within one run, and what it has to be.
+"""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+HERE = Path(__file__).parent
+AREA_SIDE = 419
+"""Bins along the side of the capture area that is read: a quarter of a whole one."""
+UNITS = (1_500, 3_000, 6_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One figure; `must` is the most that it may be, or the least."""
+
+    what: str
+    against: str
+    ratio: float
+    must: float
+    most: bool = True
+
+    @property
+    def met(self) -> bool:
+        """Whether it is as wanted."""
+        return self.ratio <= self.must if self.most else self.ratio >= self.must
+
+    def cells(self) -> tuple[str, ...]:
+        """Of the table."""
+        wanted = f"{'at most' if self.most else 'at least'} {self.must:g}"
+        return self.what, self.against, f"{self.ratio:.2f}", wanted, "yes" if self.met else "**no**"
+
+
+def _script(name: str, *words: str) -> str:
+    """What a program of this folder prints."""
+    command = [sys.executable, str(HERE / name), *words]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def loops() -> Iterator[Row]:
+    """The training loop against bare steps on batches that are in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "steps.json"
+        _script("steps.py", "--models", "st-net,his-to-gene,triplex", "--side", "200", "-o", str(out))
+        for row in json.loads(out.read_text())["rows"]:
+            ratio = row["loop_s"] / row["bare_s"]
+            yield Row(
+                what=f"an epoch of {row['model']} ({row['units']} bins of 16 um)",
+                against="its bare steps on batches in memory",
+                ratio=ratio,
+                must=1.10,
+            )
+
+
+def cached_levels() -> Iterator[Row]:
+    """MagNet with features of spots and regions from the cache, and computed anew."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "magnet.json"
+        _script("magnet_cache.py", "-o", str(out))
+        found = json.loads(out.read_text())
+    for name, words in (("once", "each spot and region of a batch once"), ("each", "three patches a bin")):
+        yield Row(
+            what=f"MagNet, an epoch of {found['bins']} bins, computing its levels anew ({words})",
+            against="the same with cached features",
+            ratio=found[name] / found["cached"],
+            must=5,
+            most=False,
+        )
+
+
+def reading() -> Iterator[Row]:
+    """Reading and preparing a simulated capture area, and scanpy reading the same file."""
+    if find_spec("scanpy") is None:
+        message = "scanpy is not installed, which reading is compared with: pip install -e '.[bench]'"
+        raise SystemExit(message)
+    with tempfile.TemporaryDirectory() as folder:
+        _script("capture_area.py", "make", folder, "--side", str(AREA_SIDE))
+        ours, theirs = (_costs(_script("capture_area.py", what, folder)) for what in ("prepare", "scanpy"))
+    what = f"{AREA_SIDE} x {AREA_SIDE} bins of 8 um, read and prepared"
+    yield Row(what=f"{what}: peak memory", against="scanpy.read_10x_h5", ratio=ours[1] / theirs[1], must=0.25)
+    yield Row(what=f"{what}: seconds", against="scanpy.read_10x_h5", ratio=ours[0] / theirs[0], must=1.0)
+
+
+def _costs(said: str) -> tuple[float, float]:
+    """Seconds and GiB of the last line that `capture_area.py` prints."""
+    found = re.search(r": ([\d.]+) s, peak ([\d.]+) GiB", said)
+    assert found is not None
+    return float(found[1]), float(found[2])
+
+
+def attention() -> Iterator[Row]:
+    """What more units add to the memory of a step of TRIPLEX, whose attention goes over all of them."""
+    peaks = []
+    for units in UNITS:
+        found = re.search(r"peak ([\d.]+) GB", _script("memory_triplex.py", str(units)))
+        assert found is not None
+        peaks.append(float(found[1]))
+    few, some, many = peaks
+    yield Row(
+        what=f"a step of TRIPLEX: memory that units {UNITS[1]:,} to {UNITS[2]:,} add",
+        against=f"what {UNITS[0]:,} to {UNITS[1]:,} add, half as many (2 is linear)",
+        ratio=(many - some) / max(some - few, 0.01),
+        must=2.5,
+    )
+
+
+def starts() -> Iterator[Row]:
+    """CPU seconds of commands that should be there at once, and seconds to the first training step."""
+    for command, must in (("--help", 0.3), ("ls", 1.0)):
+        yield Row(
+            what=f"`hdstbench {command}`", against="one CPU second", ratio=_cpu_seconds(command), must=must
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        words = f"run -m st-net -d demo -r 16um --recipe quick --folds 0 -o {folder}/warm"
+        subprocess.run([_program(), *words.split()], check=True, stdout=subprocess.DEVNULL)
+        took = _first_step(words.replace("/warm", "/cold"))
+    yield Row(
+        what="first training step of `hdstbench run` on prepared slides",
+        against="one second",
+        ratio=took,
+        must=10,
+    )
+
+
+def _program() -> str:
+    return str(Path(sys.executable).parent / "hdstbench")
+
+
+def _cpu_seconds(words: str) -> float:
+    """User and system time of a command, the best of three."""
+    best = float("inf")
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([_program(), *words.split()], check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return best
+
+
+def _first_step(words: str) -> float:
+    """Seconds from typing a run to the first loss that it tells; the run is then stopped."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [_program(), *words.split(), "--json"], stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if json.loads(line).get("loss") is not None:
+                return time.perf_counter() - began
+    finally:
+        process.terminate()
+        process.wait()
+    message = "the run told no loss"
+    raise RuntimeError(message)
+
+
+def workers() -> Iterator[Row]:
+    """Two workers of one thread each against one, and what the runner adds to a cell."""
+    said = _script("workers.py", "-m", "st-net,his-to-gene", "-n", "1")
+    ratio, share = re.search(r": ([\d.]+)x", said), re.search(r"a cell \(([\d.]+)%", said)
+    assert ratio is not None
+    assert share is not None
+    yield Row(
+        what="throughput of two workers, one thread each",
+        against="one worker",
+        ratio=float(ratio[1]),
+        must=1.7,
+        most=False,
+    )
+    yield Row(
+        what="beside fitting and predicting, a cell",
+        against="a one-minute cell",
+        ratio=float(share[1]) / 100,
+        must=0.02,
+    )
+
+
+ALL = (starts, loops, cached_levels, attention, reading, workers)
