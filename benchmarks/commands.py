@@ -81,6 +81,21 @@ def cached_levels() -> Iterator[Row]:
         )
 
 
+def dense() -> Iterator[Row]:
+    """Features of a block of 8 um bins at once, and patch by patch."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "dense.json"
+        _script("dense.py", "-o", str(out))
+        for row in json.loads(out.read_text()):
+            yield Row(
+                what=f"{row['encoder']}: features of {row['bins']} bins of 8 um patch by patch",
+                against=f"of the block at once (features differ: median r {row['r']:.2f})",
+                ratio=row["each_s"] / row["shared_s"],
+                must=5,
+                most=False,
+            )
+
+
 def reading() -> Iterator[Row]:
     """Reading and preparing a simulated capture area, and scanpy reading the same file."""
     if find_spec("scanpy") is None:
@@ -189,4 +204,4 @@ def workers() -> Iterator[Row]:
     )
 
 
-ALL = (starts, loops, cached_levels, attention, reading, workers)
+ALL = (starts, loops, cached_levels, dense, attention, reading, workers)

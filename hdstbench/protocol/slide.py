@@ -124,6 +124,26 @@ class Slide:
             out[i] = blocks[block, top : top + size, left : left + size]
         return out
 
+    def block_image(self, units: IntArray) -> tuple[Pixels, IntArray]:
+        """The stored image that the patches of a block's units are cut from, and where in it they begin.
+
+        Args:
+            units: Units of one block, [B].
+
+        Returns:
+            uint8 [H, W, 3], not to be written to, and the left and top pixel of each patch, int64 [B, 2].
+
+        Raises:
+            ValueError: If the units are of several images.
+        """
+        arrays, rows = self._arrays(UNIT), self._rows[UNIT][units]
+        (number, *others) = np.unique(arrays["block"][rows])
+        if others:
+            msg = f"got units of {len(others) + 1} blocks; wanted those of one"
+            raise ValueError(msg)
+        image: Pixels = load_images(self._folder, UNIT)[number]
+        return image, np.asarray(arrays["offset"][rows], np.int64)
+
     def tiles_around(self, index: IntArray, side: int = AROUND) -> Pixels:
         """Cut the tiles around some units, each as large as a unit's patch.
 

@@ -84,6 +84,13 @@ class Encoder(nn.Module):
         """
         return self.places(self.prepare(patches), side)
 
+    def map(self, patches: Tensor) -> Tensor | None:
+        """The map that `forward` takes the mean of, uint8 [B, 3, H, W] -> [B, D, h, w]; None without one."""
+        if isinstance(self.net, Reading):
+            return None
+        pixels = self.prepare(patches)
+        return as_map(self.net, self.net.forward_features(pixels), self.width)  # type: ignore[operator]
+
     def places(self, pixels: Tensor, side: int = 0) -> Tensor:
         """Features of places in what `prepare` gives, [B, 3, S, S] -> [B, P, D], row by row.
 
