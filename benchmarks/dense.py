@@ -1,8 +1,8 @@
 """Features of a block at once against patch by patch: `python benchmarks/dense.py [-o FILE.json]`.
 
 Bins of 8 um of a simulated slide at 0.25 um a pixel, patches of 112 px: a block of 256 bins through
-DenseNet-121 (ST-Net's network) and EfficientNet-Lite0 with its ImageNet weights. Printed are bins a second, and
-how alike the features are: the median over features of the correlation over bins, and the root of the mean
+DenseNet-121 (ST-Net's network) and EfficientNet-Lite0 with its ImageNet weights. Printed are bins a second,
+and how alike the features are: the median over features of the correlation over bins, and the root of the mean
 squared difference over the standard deviation of each feature.
 """
 
@@ -75,11 +75,11 @@ def main() -> None:
         slide = slides(Path(name), "8um")[0]
         rows = [measure(encoder, slide) for encoder in ("densenet121", OFFLINE)]
     for row in rows:
-        each, shared = float(row["each_s"]), float(row["shared_s"])
-        bins = int(row["bins"])
+        bins, each, shared = int(row["bins"]), float(row["each_s"]), float(row["shared_s"])
+        rates = f"{bins / each:.0f} a second patch by patch, {bins / shared:.0f} a block at once"
         print(
-            f"{row['encoder']}: {bins} bins; {bins / each:.0f} a second patch by patch, {bins / shared:.0f} a "
-            f"block at once, {each / shared:.1f} x; r {row['r']:.2f}, difference {row['off']:.2f} sd"
+            f"{row['encoder']}: {bins} bins; {rates}, {each / shared:.1f} x; "
+            f"r {row['r']:.2f}, difference {row['off']:.2f} sd"
         )
     if given.o:
         given.o.write_text(json.dumps(rows))
