@@ -2,8 +2,8 @@
 
 Bins of 8 um of a simulated slide at 0.25 um a pixel, patches of 112 px: a block of 256 bins through
 DenseNet-121 (ST-Net's network) and EfficientNet-Lite0 with its ImageNet weights. Printed are bins a second,
-and how alike the features are: the median over features of the correlation over bins, and the root of the mean
-squared difference over the standard deviation of each feature.
+and how alike the features are: the median over features of the correlation over bins, and the root of the
+mean squared difference over the standard deviation of each feature.
 """
 
 import argparse
