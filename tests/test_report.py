@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -15,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hdstbench.cli.export_job import read_predictions
-from hdstbench.protocol.slide import open_slide
+from hdstbench.cli.export_job import find_prepared, read_predictions
+from hdstbench.data.prepared import forget
+from hdstbench.protocol.slide import Slide, open_slide
 from hdstbench.protocol.target import find_target
+from hdstbench.records import load_record
 from hdstbench.report.html.folder import plotly_script
 from hdstbench.report.html.raster import (
     ERROR_LEVELS,
@@ -127,7 +128,7 @@ def test_maps_show_what_was_measured_and_predicted(page: Path, swept: Path) -> N
     (cell,) = [p for p in (swept / "runs").glob("*/16um/ridge/fold*") if slide["slide"] in _slides(p)]
     genes, values, _ = read_predictions(cell / PREDICTIONS)
     number = job["maps"]["models"].index("ridge")
-    view = _open(slide["slide"], genes)
+    view = _open(cell, slide["slide"])
     for gene, known in list(slide["genes"].items())[:5]:
         column = genes.index(gene)
         predicted, measured = values[slide["slide"]][:, column], view.need_labels().target()[:, column]
@@ -146,8 +147,10 @@ def _slides(cell: Path) -> set[str]:
     return {scores["slide"] for scores in json.loads((cell / "scores.json").read_text())["slides"]}
 
 
-def _open(slide: str, genes: list[str]):  # noqa: ANN202
-    (folder,) = Path(os.environ["HDSTBENCH_CACHE"]).glob(f"prepared/simulated/16um/{slide}-*")
+def _open(cell: Path, slide: str) -> Slide:
+    genes, values, keys = read_predictions(cell / PREDICTIONS)
+    folder = find_prepared(load_record(cell), slide, len(values[slide]), keys[slide])
+    assert folder is not None
     return open_slide(folder, genes, find_target("log1p-cp10k"))
 
 
@@ -300,6 +303,34 @@ def test_a_run_without_a_whole_row_is_shown_as_such(swept: Path, own_cache: Path
     assert all(row["pcc"] is None for row in job["rows"])
     assert job["without"]
     assert "no row of it is whole yet" in still.stdout
+
+
+def test_a_slide_that_is_prepared_twice_is_found_if_its_counts_are_the_same(
+    swept: Path, own_cache: Path, tmp_path: Path
+) -> None:
+    (cell, *_) = sorted((swept / "runs").glob("*/16um/ridge/fold*"))
+    (slide,) = _slides(cell)
+    _, values, keys = read_predictions(cell / PREDICTIONS)
+    asked = (load_record(cell), slide, len(values[slide]), keys[slide])
+    folder = find_prepared(*asked)
+    assert folder is not None
+    twin = folder.with_name(f"{slide}-twin")
+    shutil.copytree(folder, twin)
+    manifest = twin / "manifest.json"
+    try:
+        manifest.write_text(re.sub(r'"labels": "\w+"', '"labels": "other"', manifest.read_text()))
+        same = find_prepared(*asked)
+        labels = twin / "labels" / "unit.npz"
+        arrays = dict(np.load(labels))
+        np.savez(labels, **{**arrays, "library": arrays["library"] + 1})
+        forget()
+        other = find_prepared(*asked)
+    finally:
+        shutil.rmtree(twin)
+        forget()
+
+    assert same is not None
+    assert other is None
 
 
 def test_records_without_predictions_give_a_page_without_maps(tmp_path: Path, own_cache: Path) -> None:

@@ -19,7 +19,7 @@ from hdstbench.data.export import (
     prepared_anndata,
     write_h5ad,
 )
-from hdstbench.data.prepared import Manifest, load_manifest
+from hdstbench.data.prepared import Manifest, load_arrays, load_manifest
 from hdstbench.errors import DataError, MissingError
 from hdstbench.protocol.target import Target, find_target
 from hdstbench.records import Record, load_record
@@ -116,6 +116,9 @@ def find_prepared(record: Record, slide: str, units: int, key: str) -> Path | No
         units: How many there have to be.
         key: Hash of its pixels and places; where the cell does not hold it, the slide has to be the only
             one of its name, resolution and number of units.
+
+    Returns:
+        The folder; None if there is none, or several whose counts differ.
     """
     place = cache_root() / "prepared" / record.task["dataset"] / record.task["resolution"]
     found: dict[tuple[str, str], Path] = {}
@@ -123,7 +126,21 @@ def find_prepared(record: Record, slide: str, units: int, key: str) -> Path | No
         manifest = _manifest(path.parent)
         if manifest and (manifest.slide, manifest.units) == (slide, units) and key in ("", manifest.pixels):
             found.setdefault((manifest.pixels, manifest.labels), path.parent)
-    return next(iter(found.values())) if len(found) == 1 else None
+    first, *others = found.values() or [None]
+    if len({pixels for pixels, _ in found}) > 1 or not all(_same_counts(first, other) for other in others):
+        return None
+    return first
+
+
+def _same_counts(first: Path | None, other: Path | None) -> bool:
+    """Whether two prepared slides differ in nothing but what stands beside their counts, such as strata."""
+    if first is None or other is None:
+        return False
+    for name in ("unit.npz", "slide.npz"):
+        one, two = load_arrays(first / "labels" / name), load_arrays(other / "labels" / name)
+        if set(one) != set(two) or not all(np.array_equal(one[key], two[key]) for key in one):
+            return False
+    return True
 
 
 def _manifest(folder: Path) -> Manifest | None:
