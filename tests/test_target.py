@@ -22,7 +22,7 @@ from hdstbench.protocol.smoothing import smoothed
 from hdstbench.protocol.target import MEDIAN, SMOOTH, TARGETS, TRAINING_MEDIAN, Target, find_target
 from hdstbench.protocol.task import Fold, open_fold
 from hdstbench.protocol.transforms import Fit
-from hdstbench.report.figures import _limits
+from hdstbench.report.figures import limits_of
 from hdstbench.sweep.ceilings import ceilings_of
 from hdstbench.sweep.options import Options
 from hdstbench.sweep.oracle import expected_target, oracle_names
@@ -394,6 +394,6 @@ def test_smoothed_labels_have_no_ceiling(cohort: Dataset, folders: dict[str, Pat
 
 def test_maps_of_negative_values_have_a_colour_scale() -> None:
     """As of `stnet-log`; the scale of what is not negative begins at 0, as ever."""
-    found = [_limits(np.array(v)) for v in ([-9.0, -8.0, -7.0], [-3.0, -3.0], [0.0, 0.0], [1.0, 3.0])]
+    found = [limits_of(np.array(v)) for v in ([-9.0, -8.0, -7.0], [-3.0, -3.0], [0.0, 0.0], [1.0, 3.0])]
 
     np.testing.assert_allclose(found, [(-9, -7.04), (-3, -2), (0, 1), (0, 2.96)])
