@@ -123,8 +123,7 @@ def render(rows: Sequence[Row], minutes: float) -> str:
         "",
         f"Measured on {day} on {cores} cores ({_processor()}, Python {platform.python_version()}) in "
         f"{minutes:.0f} minutes by `make bench`. Input is random or simulated. Both sides of a ratio are of "
-        "the same run, of functions the fastest of a few rounds. What is missed is explained in "
-        "[What costs what](../docs/performance.md#what-is-missed-and-why).",
+        "the same run, of functions the fastest of a few rounds.",
         "",
         "| what | against | ratio | must be | met |",
         "| --- | --- | --- | --- | --- |",

@@ -24,11 +24,7 @@ def execute(source: str, output: str | None) -> Iterator[Path]:
     Yields:
         Each markdown table, and the page above those of committed records.
     """
-    plans = stored_files(source, "*.plan.json")
-    if not plans:
-        msg = f"no *.plan.json in {source}; wanted the -o folder of a run, or leaderboards/"
-        raise MissingError(msg)
-    for plan in plans:
+    for plan in find_plans(source):
         path = _copy(plan, Path(output)) if output else plan
         home = path.parent.parent if path.parent.name == RECORDS else path.parent
         yield write_board(load_board(path), home)
@@ -53,13 +49,26 @@ def write_reproduction(source: str, page: str) -> Path:
     Returns:
         The page.
     """
-    text = render_page(stored_files(source, "*.plan.json"), stored_files(source, f"*{SUFFIX}"))
+    text = render_page(_stored(source, "*.plan.json"), _stored(source, f"*{SUFFIX}"))
     Path(page).parent.mkdir(parents=True, exist_ok=True)
     Path(page).write_text(text, encoding="utf-8")
     return Path(page)
 
 
-def stored_files(source: str, pattern: str) -> list[Path]:
+def find_plans(source: str) -> list[Path]:
+    """Plans of a run's folder, or of committed leaderboards.
+
+    Raises:
+        MissingError: If there is none.
+    """
+    plans = _stored(source, "*.plan.json")
+    if not plans:
+        msg = f"no *.plan.json in {source}; wanted the -o folder of a run, or leaderboards/"
+        raise MissingError(msg)
+    return plans
+
+
+def _stored(source: str, pattern: str) -> list[Path]:
     """Files of a run's folder, or of committed leaderboards."""
     return sorted(Path(source).glob(pattern)) + sorted(Path(source).glob(f"{RECORDS}/{pattern}"))
 

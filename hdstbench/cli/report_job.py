@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hdstbench.cli.leaderboard_job import stored_files
+from hdstbench.cli.leaderboard_job import find_plans
 from hdstbench.cli.report_maps import Found, chosen_genes, drawn_models, find_maps, mapped_slides, whole_rows
 from hdstbench.data.card import cache_root
 from hdstbench.errors import DataError, MissingError
@@ -62,7 +62,9 @@ def execute(asked: Asked) -> Iterator[str]:
     if not asked.formats:
         check_output(output)
         plotly_script()
-    jobs = sorted((_job(path, asked) for path in _plans(asked.run)), key=lambda job: job.board.plan.stem)
+    jobs = sorted(
+        (_job(path, asked) for path in find_plans(str(asked.run))), key=lambda job: job.board.plan.stem
+    )
     _check_names(jobs, asked.run)
     yield from (f"{job.board.plan.stem}: {line}" for job in jobs for line in job.found.without)
     if asked.formats:
@@ -89,14 +91,6 @@ def _check_names(jobs: Sequence[Job], run: Path) -> None:
         raise MissingError(msg)
 
 
-def _plans(run: Path) -> list[Path]:
-    plans = stored_files(str(run), "*.plan.json")
-    if not plans:
-        msg = f"no *.plan.json in {run}; wanted the -o folder of a run, or leaderboards/"
-        raise MissingError(msg)
-    return plans
-
-
 def _job(path: Path, asked: Asked) -> Job:
     board = load_board(path)
     table = load_genes(board, path.parent)
@@ -115,7 +109,7 @@ def _job(path: Path, asked: Asked) -> Job:
     )
 
 
-def _write_page(jobs: Sequence[Job], output: Path) -> Path:
+def _write_page(jobs: Sequence[Job], output: Path) -> None:
     """Write everything aside, then put it in its place."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as name:
@@ -124,7 +118,6 @@ def _write_page(jobs: Sequence[Job], output: Path) -> Path:
         part.mkdir()
         write_page(part, [_content(job, part) for job in jobs])
         replace_folder(part, output, aside)
-    return output / PAGE
 
 
 def _content(job: Job, part: Path) -> Json:
