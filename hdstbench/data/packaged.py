@@ -1,7 +1,7 @@
 """Files that installed packages bring: cards of data sets, sweep files."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -17,11 +17,14 @@ class Packaged:
     origin: str
 
 
-def packaged(group: str) -> Iterator[Packaged]:
+@cache
+def packaged(group: str) -> tuple[Packaged, ...]:
     """What lies in the packages that a group of entry points names; a broken package brings nothing."""
+    found = []
     for point in entry_points(group=group):
-        for place in _listed(point) or []:
-            yield Packaged(place, _origin(point))
+        origin = _origin(point)  # reads the distribution's metadata: once for all its files
+        found += [Packaged(place, origin) for place in _listed(point) or []]
+    return tuple(found)
 
 
 def broken_packages(group: str) -> list[str]:
