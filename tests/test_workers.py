@@ -58,3 +58,20 @@ def test_workers_get_one_thread_each_and_ours_are_left_alone(monkeypatch: pytest
     assert not worker.process.is_alive()
     assert {os.environ[name] for name in THREADS} == {"3"}
     assert {f"{name}=1".encode() for name in THREADS} <= set(seen) or not Path("/proc").is_dir()
+
+
+def test_a_worker_that_imports_ahead_still_takes_what_comes() -> None:
+    """Models that are not there or end Python are told of by their cells, not here."""
+    worker = start_worker(("no-such-model", "ridge"))
+    worker.pipe.send(None)  # nothing to do
+    worker.process.join(60)
+
+    assert worker.process.exitcode == 0
+
+
+def test_a_worker_that_is_not_needed_is_gone_at_once_and_for_good() -> None:
+    worker = start_worker(("all",))
+    worker.drop()
+    worker.drop()
+
+    assert not worker.process.is_alive()

@@ -1,8 +1,15 @@
 """hdstbench run: the options; the work is in run_job."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from hdstbench.cli.options import Numbers, Words, verbose
+
+if TYPE_CHECKING:
+    from hdstbench.sweep.worker import Worker
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,13 +74,29 @@ def run(
     **given: object,
 ) -> None:
     """Train and score models on data sets, resume where it stopped, and write the tables."""
-    from hdstbench.cli.run_job import execute  # noqa: PLC0415 - heavy
-
     asked = {name: value for name, value in given.items() if value is not None}
     if probe and not dry_run:
         msg = "--probe is of a dry run; give --dry-run --probe to estimate, or neither to run"
         raise click.UsageError(msg)
     flags = {"dry_run": dry_run, "probing": probe, "fail_fast": fail_fast, "as_json": as_json, "yes": yes}
-    ok = execute(asked, sweep_file, **flags)
+    with _started(asked, wanted=not dry_run) as worker:
+        from hdstbench.cli.run_job import execute  # noqa: PLC0415 - heavy
+
+        ok = execute(asked, sweep_file, **flags, started=worker)
     if not ok:
         raise SystemExit(1)
+
+
+@contextmanager
+def _started(asked: Mapping[str, Any], *, wanted: bool) -> "Iterator[Worker | None]":
+    """Start a worker at once, so that it imports what it needs while this process does the same."""
+    from hdstbench.sweep.worker import start_worker  # noqa: PLC0415 - light, but of no other command
+
+    if not wanted or asked.get("executor") == "ray":
+        yield None
+        return
+    worker = start_worker(asked.get("models", ()))
+    try:
+        yield worker
+    finally:
+        worker.drop()

@@ -32,6 +32,7 @@ from hdstbench.sweep.plan import Job, plan_cells, plan_job
 from hdstbench.sweep.rows import row_names
 from hdstbench.sweep.setting import Setting, set_models, settings_for
 from hdstbench.sweep.store import with_older
+from hdstbench.sweep.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,11 @@ def execute(
     fail_fast: bool,
     as_json: bool,
     yes: bool,
+    started: Worker | None = None,
 ) -> bool:
     """Do what `hdstbench run` was asked for; a dry run tells what it would do, by a probe if it may.
+
+    A worker that is `started` meanwhile is used, as far as cells run in local ones.
 
     Returns:
         Whether every cell is whole.
@@ -82,7 +86,7 @@ def execute(
         planned.append(Planned(job, folders, cells))
     for one in planned:
         save_plan(one, options)
-    whole = _run(planned, options, device, view, fail_fast=fail_fast)
+    whole = _run(planned, options, device, view, fail_fast=fail_fast, started=started)
     for one in planned:
         _write_tables(one, options, view)
         if one.job.rules.tiled:
@@ -159,14 +163,22 @@ def _resolutions(dataset: Dataset, options: Options) -> tuple[str, ...]:
     return options.res
 
 
-def _run(planned: Sequence[Planned], options: Options, device: str, view: View, *, fail_fast: bool) -> bool:
+def _run(
+    planned: Sequence[Planned],
+    options: Options,
+    device: str,
+    view: View,
+    *,
+    fail_fast: bool,
+    started: Worker | None,
+) -> bool:
     cells = [cell for one in planned for cell in one.cells]
     todo = [cell for cell in cells if cell.anew or not is_done(cell)]
     _tell_stale(cells, view)
     whole = True
     workers = worker_count(options, device, len(todo))
     with view.cells(len(cells), len(cells) - len(todo), workers):
-        events = _events(todo, options, workers)
+        events = _events(todo, options, workers, started)
         for event in events:
             view.show(event)
             if event.kind == "done" and event.record and event.record.status != "ok":
@@ -188,12 +200,12 @@ def _cluster(options: Options) -> Cluster:
     return Cluster(address=options.address, data=options.share, at_once=options.workers)
 
 
-def _events(todo: Sequence[Cell], options: Options, workers: int) -> Generator[Event]:
+def _events(todo: Sequence[Cell], options: Options, workers: int, started: Worker | None) -> Generator[Event]:
     if not todo:
         return run_cells(todo, 0)
     if options.executor == "ray":
         return run_on_ray(todo, _cluster(options), options.timeout)
-    return run_cells(todo, workers, options.timeout)
+    return run_cells(todo, workers, options.timeout, started)
 
 
 def _tell_stale(cells: Sequence[Cell], view: View) -> None:

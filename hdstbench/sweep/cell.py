@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -35,14 +35,15 @@ from hdstbench.records import (
     save_moments,
     scores_version,
 )
-from hdstbench.sweep import oracle
 from hdstbench.sweep.claim import claim
 from hdstbench.sweep.device import is_out_of_memory, peak_device_mb, reset_device_peak, set_policy
 from hdstbench.sweep.durable import publish, recover
 from hdstbench.sweep.kept_model import MODEL, Files, Origin, keep_model
 from hdstbench.sweep.memory import peak_host_mb, reset_peak
-from hdstbench.sweep.score import FoldScores, check_predictions, score_fold
 from hdstbench.sweep.store import note
+
+if TYPE_CHECKING:
+    from hdstbench.sweep.score import FoldScores
 
 ORACLE = "oracle"
 PREDICTIONS, SLIDE, KEY = "predictions.npz", "slide/", "key/"
@@ -183,6 +184,8 @@ def _attempt(cell: Cell, part: Path, report: Callable[[Progress], None]) -> Reco
         if stored and (cell.folder / MODEL).is_dir():
             shutil.copytree(cell.folder / MODEL, part / MODEL)
         report(Progress(share=1.0, stage="scoring"))
+        from hdstbench.sweep.score import score_fold  # noqa: PLC0415 - heavy, and a fit can begin without
+
         save_scores(part, fold, score_fold(fold, predictions))
     except (Exception, SystemExit) as caught:  # a model may even try to leave
         traceback.print_exc()
@@ -201,6 +204,8 @@ def _fit(
 ) -> tuple[Record, dict[str, FloatArray]]:
     """Fit the cell's model, predict every test slide, and keep the model if that is wanted."""
     if cell.record.kind == ORACLE:
+        from hdstbench.sweep import oracle  # noqa: PLC0415 - heavy, and of oracles alone
+
         return cell.record, oracle.ask(cell.record.model, fold)
     context = RunContext(
         seed=cell.record.seed,
@@ -219,6 +224,8 @@ def _fit(
     model.fit(fold.train, fold.val, context)
     fitted = time.perf_counter()
     report(Progress(share=1.0, stage="predicting"))
+    from hdstbench.sweep.score import check_predictions  # noqa: PLC0415 - heavy, and a fit can begin without
+
     predictions = {
         test.slide.id: check_predictions(test.slide, _predict(model, test.slide)) for test in fold.test
     }
@@ -297,7 +304,7 @@ def save_predictions(part: Path, fold: Fold, predictions: dict[str, FloatArray])
         aside.unlink(missing_ok=True)
 
 
-def save_scores(part: Path, fold: Fold, scores: FoldScores) -> None:
+def save_scores(part: Path, fold: Fold, scores: "FoldScores") -> None:
     """Write scores, a table of genes, and moments."""
     scores.per_gene.to_parquet(part / "per_gene.parquet", index=False)
     save_moments(part / "moments.npz", scores.moments)

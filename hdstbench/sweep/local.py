@@ -29,14 +29,17 @@ class Event:
     record: Record | None = None
 
 
-def run_cells(cells: Iterable[Cell], workers: int, timeout_s: float = 0.0) -> Generator[Event]:
+def run_cells(
+    cells: Iterable[Cell], workers: int, timeout_s: float = 0.0, started: Worker | None = None
+) -> Generator[Event]:
     """Run cells and yield what happens; workers are stopped when the iterator is closed.
 
     A worker that dies, or whose cell takes longer than `timeout_s`, is replaced; its cell is
-    recorded as failed and the others go on. A cell that another run is at is asked for again later.
+    recorded as failed and the others go on. A cell that another run is at is asked for again later. A
+    worker that was `started` before is the first.
     """
     queue = Queue(cells)
-    crew = [start_worker() for _ in range(min(workers, len(queue)))]
+    crew = [started if started and not i else start_worker() for i in range(min(workers, len(queue)))]
     try:
         while len(queue) or any(worker.cell for worker in crew):
             for number, worker in enumerate(crew):

@@ -5,17 +5,18 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
 
-from hdstbench.plugins.plugin import Progress
-from hdstbench.records import Record
-from hdstbench.sweep.cell import Cell, run_cell
-from hdstbench.sweep.memory import limit_memory
+if TYPE_CHECKING:  # heavy: a worker is started before the command that it works for has imported them
+    from hdstbench.plugins.plugin import Progress
+    from hdstbench.records import Record
+    from hdstbench.sweep.cell import Cell
 
 PATIENCE_S = 5.0
 PR_SET_PDEATHSIG = 1
@@ -35,7 +36,7 @@ class Worker:
 
     process: BaseProcess
     pipe: "Connection[Cell | None, Progress | Record | None]"
-    cell: Cell | None = None
+    cell: "Cell | None" = None
     deadline: float = float("inf")
 
     def stop(self) -> None:
@@ -48,16 +49,25 @@ class Worker:
         self.process.join(PATIENCE_S)
         self.pipe.close()
 
+    def drop(self) -> None:
+        """End the process at once, whatever it does, if that has not been done."""
+        self.process.kill()
+        self.process.join(PATIENCE_S)
+        self.pipe.close()
 
-def start_worker() -> Worker:
+
+def start_worker(models: Sequence[str] = ()) -> Worker:
     """Start a process that waits for cells.
 
     It computes with one CPU thread: sums are then added in the same order on any machine, so that
     results are the same bits however many cores there are. Several workers use several cores.
+
+    Args:
+        models: What its cells will likely be of, names or `all`: it imports that while it waits.
     """
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, tuple(models)), daemon=True)
     before = {name: os.environ.get(name) for name in (*THREADS, *CUBLAS)}
     os.environ.update({**dict.fromkeys(THREADS, "1"), **CUBLAS})  # read when the child imports its libraries
     try:
@@ -92,9 +102,13 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _serve(pipe: "Connection[Progress | Record | None, Cell | None]") -> None:
+def _serve(pipe: "Connection[Progress | Record | None, Cell | None]", models: Sequence[str]) -> None:
     _end_with_parent()
+    from hdstbench.sweep.cell import run_cell  # noqa: PLC0415 - not in the process that starts this one
+    from hdstbench.sweep.memory import limit_memory  # noqa: PLC0415
+
     try:
+        _import_ahead(models)
         while (cell := pipe.recv()) is not None:
             if cell.record.device == "cpu":  # a GPU's driver maps more than there is
                 limit_memory(cell.memory_mb)
@@ -107,14 +121,31 @@ def _serve(pipe: "Connection[Progress | Record | None, Cell | None]") -> None:
         return  # the main process is gone or stops everything
 
 
+def _import_ahead(models: Sequence[str]) -> None:
+    """Import models, and timm if any of them needs torch: seconds that the first cell then does not take.
+
+    What goes wrong here goes wrong again in a cell, which tells of it.
+    """
+    from hdstbench.plugins.registry import found, load_model  # noqa: PLC0415
+
+    for name in found() if "all" in models else models:
+        with suppress(Exception, SystemExit):
+            load_model(name)
+    if "torch" in sys.modules:
+        from hdstbench.torchkit.compat import import_timm  # noqa: PLC0415
+
+        with suppress(Exception):
+            import_timm()
+
+
 class _Alone(BaseException):
     """Nobody listens any more; a model's own `except Exception` must not keep the cell going."""
 
 
-def _reporter(pipe: "Connection[Progress | Record | None, Cell | None]") -> Callable[[Progress], None]:
+def _reporter(pipe: "Connection[Progress | Record | None, Cell | None]") -> "Callable[[Progress], None]":
     lock = threading.Lock()  # features may be computed in a thread of their own
 
-    def report(progress: Progress) -> None:
+    def report(progress: "Progress") -> None:
         try:
             with lock:
                 pipe.send(progress)
