@@ -22,7 +22,7 @@ from hdstbench.plugins.weights import OFFLINE, find_weights
 from hdstbench.protocol.slide import Slide
 from hdstbench.torchkit.batch import to_tensor
 from hdstbench.torchkit.encoders import Encoder, make_encoder
-from hdstbench.torchkit.shared import shared_features
+from hdstbench.torchkit.shared import block_features
 
 BATCH = 32
 
@@ -35,6 +35,15 @@ def patch_by_patch(encoder: Encoder, slide: Slide) -> FloatArray:
         with torch.inference_mode():
             parts.append(encoder(to_tensor(slide.patches("unit", index), "cpu")).numpy())
     return np.concatenate(parts)
+
+
+def block_at_once(encoder: Encoder, slide: Slide) -> FloatArray:
+    """Features of all patches of a block from one pass."""
+    out = np.empty((len(slide), encoder.width), np.float32)
+    with torch.inference_mode():
+        for units, values in block_features(encoder, slide, "cpu"):
+            out[units] = values
+    return out
 
 
 def timed(work: Callable[[], FloatArray], repeats: int) -> tuple[float, FloatArray]:
@@ -52,7 +61,7 @@ def measure(name: str, slide: Slide) -> dict[str, float | str]:
     torch.manual_seed(0)
     weights = find_weights(name, "pretrained").path if name == OFFLINE else None
     encoder = make_encoder(name, weights).eval()
-    shared_s, shared = timed(lambda: shared_features(encoder, slide, "cpu"), 3)
+    shared_s, shared = timed(lambda: block_at_once(encoder, slide), 3)
     each_s, each = timed(lambda: patch_by_patch(encoder, slide), 1)
     varied = (each.std(axis=0) > 1e-6) & (shared.std(axis=0) > 1e-6)
     r = [np.corrcoef(a, b)[0, 1] for a, b in zip(shared.T[varied], each.T[varied], strict=True)]

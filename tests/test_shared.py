@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hdstbench.errors import DataError
+from hdstbench.plugins.plugin import RunContext
+from hdstbench.protocol.slide import Slide
 from hdstbench.torchkit.encoders import Encoder, make_encoder
-from hdstbench.torchkit.shared import Area, area_of, box_means, shared_features
+from hdstbench.torchkit.features import FeatureSpec, frozen_features
+from hdstbench.torchkit.shared import Area, area_of, block_features, box_means
 
 
 class Pixelwise(nn.Module):
@@ -35,6 +38,14 @@ def pixelwise() -> Encoder:
     return Encoder(Pixelwise(5), 5, (0.5,) * 3, (0.25,) * 3).eval()
 
 
+def shared_features(encoder: Encoder, slide: Slide) -> np.ndarray:
+    out = np.full((len(slide), encoder.width), np.nan, np.float32)
+    with torch.inference_mode():
+        for units, values in block_features(encoder, slide, "cpu"):
+            out[units] = values
+    return out
+
+
 def windowed(encoder: Encoder, planted: Planted) -> np.ndarray:
     patches = planted.slide.patches("unit", np.arange(len(planted.slide)))
     with torch.inference_mode():
@@ -46,7 +57,7 @@ def test_a_network_without_padding_gives_the_features_of_each_patch(
     planted: list[Planted], tmp_path: Path, res: str
 ) -> None:
     for one in (*planted, make_slide(tmp_path, "r", turn=0.7, res=res)):
-        found = shared_features(pixelwise(), one.slide, "cpu")
+        found = shared_features(pixelwise(), one.slide)
 
         np.testing.assert_allclose(found, windowed(pixelwise(), one), atol=2e-5)
 
@@ -55,16 +66,16 @@ def test_a_part_of_a_slide_has_the_features_of_its_units(planted: list[Planted])
     slide = planted[0].slide
     chosen = np.random.default_rng(0).permutation(len(slide))[:50]
 
-    part = shared_features(pixelwise(), slide.take(chosen), "cpu")
+    part = shared_features(pixelwise(), slide.take(chosen))
 
-    np.testing.assert_allclose(part, shared_features(pixelwise(), slide, "cpu")[chosen], atol=1e-6)
+    np.testing.assert_allclose(part, shared_features(pixelwise(), slide)[chosen], atol=1e-6)
 
 
 def test_padding_is_all_that_differs_for_a_common_network(planted: list[Planted]) -> None:
     torch.manual_seed(0)
     encoder = make_encoder("tiny", None).eval()
 
-    found, each = shared_features(encoder, planted[0].slide, "cpu"), windowed(encoder, planted[0])
+    found, each = shared_features(encoder, planted[0].slide), windowed(encoder, planted[0])
 
     assert not np.allclose(found, each, atol=1e-3)
     varied = each.std(axis=0) > 1e-4
@@ -106,7 +117,7 @@ def test_a_transformer_is_refused(planted: list[Planted]) -> None:
     encoder = make_encoder("test_vit", None).eval()
 
     with pytest.raises(DataError, match="need a convolutional network"):
-        shared_features(encoder, planted[0].slide, "cpu")
+        shared_features(encoder, planted[0].slide)
 
 
 def test_units_of_two_blocks_have_no_image_in_common(planted: list[Planted]) -> None:
@@ -115,3 +126,25 @@ def test_units_of_two_blocks_have_no_image_in_common(planted: list[Planted]) -> 
 
     with pytest.raises(ValueError, match="got units of 2 blocks"):
         slide.block_image(np.concatenate([first, second]))
+
+
+def test_cached_features_of_blocks_are_those_of_the_whole_slide(
+    planted: list[Planted], tmp_path: Path
+) -> None:
+    slide, spec = planted[0].slide, FeatureSpec(encoder="tiny", level="unit", shared=True)
+    context = RunContext(seed=0, scratch=tmp_path, cache=tmp_path)
+    chosen = np.array([70, 3, 9])
+
+    part = frozen_features([slide.take(chosen)], spec, context)[0]
+    whole = frozen_features([slide], spec, context)[0]
+    each = frozen_features([slide], FeatureSpec(encoder="tiny", level="unit"), context)[0]
+
+    np.testing.assert_array_equal(part, whole[chosen])
+    assert whole.shape == each.shape
+    assert not np.allclose(whole, each)
+
+
+@pytest.mark.parametrize("other", [{"level": "spot"}, {"grid": 4}, {"around": 5}, {"input_px": 64}])
+def test_features_of_blocks_are_of_whole_patches_of_units(other: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="shared features are of whole patches of units as they are"):
+        FeatureSpec(**{"encoder": "tiny", "level": "unit", "shared": True, **other})

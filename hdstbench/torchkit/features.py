@@ -17,11 +17,12 @@ from hdstbench import ENGINE
 from hdstbench.arrays import FloatArray, IntArray, Pixels
 from hdstbench.plugins.plugin import Progress, RunContext
 from hdstbench.plugins.weights import sha256_of
-from hdstbench.protocol.slide import Slide
+from hdstbench.protocol.slide import UNIT, Slide
 from hdstbench.rng import seed_of
 from hdstbench.torchkit.batch import to_tensor
 from hdstbench.torchkit.encoders import Encoder, make_encoder
 from hdstbench.torchkit.pathology import PATHOLOGY
+from hdstbench.torchkit.shared import block_features
 
 BATCH_PIXELS = 64 * 112 * 112
 WAIT_S = 0.2
@@ -36,6 +37,8 @@ class FeatureSpec:
     With `grid` > 0 the feature map is pooled to grid x grid features a patch, else to one. With
     `around` > 0 each unit has features of the around x around tiles around it; `level` is then "unit".
     `mean` and `std` bring the channels of pixels in [0, 1] to other statistics than the encoder's own.
+    With `shared` the units of a block share one pass over all of their pixels, see `torchkit.shared`: many
+    times faster where patches overlap, other features, and of `level` "unit" and whole patches alone.
     """
 
     encoder: str
@@ -45,6 +48,17 @@ class FeatureSpec:
     around: int = 0
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning.
+
+        Raises:
+            ValueError: If shared features are to be of other than whole patches of units as they are.
+        """
+        if self.shared and (self.level, self.input_px, self.grid, self.around) != (UNIT, 0, 0, 0):
+            msg = f"shared features are of whole patches of units as they are; got {self.named()}"
+            raise ValueError(msg)
 
     def named(self) -> dict[str, object]:
         """What names a file: every field that is not its default, so that a new field renames none."""
@@ -111,11 +125,28 @@ def _compute(slide: Slide, spec: FeatureSpec, context: RunContext, path: Path) -
     if spec.mean and spec.std:
         encoder.standardise(torch.tensor(spec.mean), torch.tensor(spec.std))
     encoder = encoder.to(context.device).eval()
-    whole = slide.whole()
+    part = path.with_suffix(".part")
+    write = _write_shared if spec.shared else _write_each
+    write(encoder, slide.whole(), spec, context, part)
+    part.rename(path)
+
+
+def _write_shared(encoder: Encoder, whole: Slide, spec: FeatureSpec, context: RunContext, part: Path) -> None:
+    """Encode a block at a time."""
+    shape, done = (len(whole), encoder.width), 0
+    out = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
+    with _inference(context):
+        for units, values in block_features(encoder, whole, context.device):
+            out[units], done = values, done + len(units)
+            context.report(Progress(share=done / len(whole), stage=f"features {whole.id}"))
+    out.flush()
+
+
+def _write_each(encoder: Encoder, whole: Slide, spec: FeatureSpec, context: RunContext, part: Path) -> None:
+    """Encode some patches at a time, each on its own."""
     total = whole.size(spec.level)
     side = encoder.input_px or spec.input_px or whole.patch_px[spec.level]
     step = max(1, BATCH_PIXELS // (side * max(spec.around, 1)) ** 2)
-    part = path.with_suffix(".part")
     with part.open("wb") as file:
         for start in range(0, total, step):
             index = np.arange(start, min(start + step, total))
@@ -126,8 +157,15 @@ def _compute(slide: Slide, spec: FeatureSpec, context: RunContext, path: Path) -
                 header = {"descr": values.dtype.str, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
             file.write(values.tobytes())
-            context.report(Progress(share=(start + len(index)) / total, stage=f"features {slide.id}"))
-    part.rename(path)
+            context.report(Progress(share=(start + len(index)) / total, stage=f"features {whole.id}"))
+
+
+@contextmanager
+def _inference(context: RunContext) -> Iterator[None]:
+    """Without gradients, in the cell's precision."""
+    bf16 = context.precision == "bf16"
+    with torch.inference_mode(), torch.autocast(context.device, torch.bfloat16, enabled=bf16):
+        yield
 
 
 def _encode(
@@ -147,7 +185,6 @@ def _encode_around(
 
 def _apply(encoder: Encoder, pixels: Pixels, spec: FeatureSpec, context: RunContext) -> FloatArray:
     patches = to_tensor(pixels, context.device, encoder.input_px or spec.input_px)
-    bf16 = context.precision == "bf16"
-    with torch.inference_mode(), torch.autocast(context.device, torch.bfloat16, enabled=bf16):
+    with _inference(context):
         out = encoder.grid(patches, spec.grid) if spec.grid else encoder(patches)
     return np.asarray(out.float().cpu().numpy())

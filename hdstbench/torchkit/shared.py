@@ -9,6 +9,7 @@ saves.
 B units, D features, h x w places of a map.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from hdstbench.torchkit.encoders import Encoder
 
 STRIDE = 32
 """Pixels that a place of the map stands for, in common networks; areas are filled up to whole places."""
+NO_MAP = "features of a block at once need a convolutional network, which this encoder is not"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +35,31 @@ class Area:
     corner: IntArray
 
 
-def shared_features(encoder: Encoder, slide: Slide, device: str) -> FloatArray:
+def block_features(encoder: Encoder, slide: Slide, device: str) -> Iterator[tuple[IntArray, FloatArray]]:
     """Encode the patches of all units of a view, a block at a time.
 
     A feature depends on which units of its block the view holds, as they bound what the network sees: give
-    it `Slide.whole()` and choose rows of the result.
+    it `Slide.whole()` and choose rows of what comes out.
 
     Args:
         encoder: A convolutional network, on the device and in evaluation mode.
         slide: Whose units.
         device: Where the encoder is.
 
-    Returns:
-        float32 [N, D] in the order of the units.
+    Yields:
+        Units of a block, [B], and their features, float32 [B, D].
 
     Raises:
         DataError: If the encoder has no map that follows its input, as a vision transformer has none.
     """
-    out = np.empty((len(slide), encoder.width), np.float32)
+    if encoder.input_px:
+        raise DataError(NO_MAP)
     for units in slide.blocks():
         area = area_of(slide, units)
-        with torch.inference_mode():
-            maps = encoder.map(to_tensor(area.pixels[None], device))
-            if maps is None or encoder.input_px:
-                msg = "features of a block at once need a convolutional network, which this encoder is not"
-                raise DataError(msg)
-            out[units] = box_means(maps[0], area, slide.patch_px["unit"]).float().cpu().numpy()
-    return out
+        maps = encoder.map(to_tensor(area.pixels[None], device))
+        if maps is None:
+            raise DataError(NO_MAP)
+        yield units, box_means(maps[0], area, slide.patch_px["unit"]).float().cpu().numpy()
 
 
 def area_of(slide: Slide, units: IntArray) -> Area:
