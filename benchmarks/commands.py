@@ -54,7 +54,8 @@ def loops() -> Iterator[Row]:
     """The training loop against bare steps on batches that are in memory."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "steps.json"
-        _script("steps.py", "--models", "st-net,his-to-gene,triplex", "--side", "300", "-o", str(out))
+        words = ("--models", "st-net,his-to-gene", "--units", "64", "--repeats", "2")
+        _script("steps.py", *words, "-o", str(out))
         for row in json.loads(out.read_text())["rows"]:
             ratio = row["loop_s"] / row["bare_s"]
             yield Row(
@@ -79,6 +80,50 @@ def cached_levels() -> Iterator[Row]:
             must=5,
             most=False,
         )
+
+
+def authors_loop() -> Iterator[Row]:
+    """A step of the `common` recipe against one of the authors' loop, rebuilt."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "loop.json"
+        _script("authors_loop.py", "-o", str(out))
+        found = json.loads(out.read_text())
+    yield Row(
+        what=f"the authors' MagNet loop, rebuilt: {found['bins']} bins of 8 um",
+        against="the same bins in `common`",
+        ratio=sum(found["theirs"]) / sum(found["ours"]),
+        must=5,
+        most=False,
+    )
+    yield Row(
+        what="its batch alone: patches from PNG, dense adjacency",
+        against="a batch of `common`",
+        ratio=found["theirs"][0] / found["ours"][0],
+        must=5,
+        most=False,
+    )
+
+
+def whole_slide() -> Iterator[Row]:
+    """How `hdstbench predict` grows from a picture to one four times as large."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "predict.json"
+        _script("whole_slide.py", "-o", str(out))
+        small, large = json.loads(out.read_text())
+    what = f"`hdstbench predict`, {large['units']:,} bins of 16 um"
+    against, times = f"{small['units']:,} bins", large["units"] / small["units"]
+    yield Row(
+        what=f"{what}: seconds (linear is {times:.1f})",
+        against=against,
+        ratio=large["seconds"] / small["seconds"],
+        must=round(1.1 * times, 1),
+    )
+    yield Row(
+        what=f"{what}: peak memory",
+        against=against,
+        ratio=large["peak_mb"] / small["peak_mb"],
+        must=1.1,
+    )
 
 
 def dense() -> Iterator[Row]:
@@ -118,18 +163,25 @@ def _costs(said: str) -> tuple[float, float]:
 
 def attention() -> Iterator[Row]:
     """What more units add to the memory of a step of TRIPLEX, whose attention goes over all of them."""
-    peaks = []
-    for units in UNITS:
-        found = re.search(r"peak ([\d.]+) GB", _script("memory_triplex.py", str(units)))
-        assert found is not None
-        peaks.append(float(found[1]))
-    few, some, many = peaks
-    yield Row(
-        what=f"a step of TRIPLEX: memory that units {UNITS[1]:,} to {UNITS[2]:,} add",
-        against=f"what {UNITS[0]:,} to {UNITS[1]:,} add, half as many (2 is linear)",
-        ratio=(many - some) / max(some - few, 0.01),
-        must=2.5,
-    )
+    said = [_script("memory_triplex.py", str(units)) for units in UNITS]
+    for what, pattern in (
+        ("kept for the backward pass", r"([\d,]+) MiB kept"),
+        ("at the peak of the process", r"peak ([\d.]+) GB"),
+    ):
+        few, some, many = (_number(pattern, one) for one in said)
+        yield Row(
+            what=f"a step of TRIPLEX: memory {what} that units {UNITS[1]:,} to {UNITS[2]:,} add",
+            against=f"what {UNITS[0]:,} to {UNITS[1]:,} add, half as many (2 is linear)",
+            ratio=(many - some) / max(some - few, 0.01),
+            must=2.5,
+        )
+
+
+def _number(pattern: str, said: str) -> float:
+    """The number that a program printed."""
+    found = re.search(pattern, said)
+    assert found is not None
+    return float(found[1].replace(",", ""))
 
 
 def starts() -> Iterator[Row]:
@@ -185,12 +237,12 @@ def _first_step(words: str) -> float:
 
 def workers() -> Iterator[Row]:
     """Two workers of one thread each against one, and what the runner adds to a cell."""
-    said = _script("workers.py", "-m", "st-net,his-to-gene", "-n", "1")
+    said = _script("workers.py", *("-m", "his-to-gene", "--seeds", "0,1", "--warm", "mean", "-n", "1"))
     ratio, share = re.search(r": ([\d.]+)x", said), re.search(r"a cell \(([\d.]+)%", said)
     assert ratio is not None
     assert share is not None
     yield Row(
-        what="throughput of two workers, one thread each",
+        what="throughput of two workers, one thread each, in a sweep of two minutes",
         against="one worker",
         ratio=float(ratio[1]),
         must=1.7,
@@ -204,4 +256,4 @@ def workers() -> Iterator[Row]:
     )
 
 
-ALL = (starts, loops, cached_levels, dense, attention, reading, workers)
+ALL = (starts, loops, cached_levels, authors_loop, dense, whole_slide, attention, reading, workers)

@@ -25,16 +25,16 @@ from hdstbench.plugins.registry import load_model
 from hdstbench.protocol.slide import Slide
 from hdstbench.rng import stream
 from hdstbench.sweep.device import describe, set_policy
+from hdstbench.torchkit.batch import some_blocks
 from hdstbench.torchkit.trainer import TorchModel, _Loop, _Trial
 
 MODELS = ("st-net", "egn", "his-to-gene", "bleep", "his2st", "triplex", "magnet")
-REPEATS = 3
 PRODUCT = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One model at one precision; seconds are of one pass over the units, the best of three."""
+    """One model at one precision; seconds are of one pass over the units, the best of a few."""
 
     model: str
     precision: str
@@ -54,10 +54,10 @@ class Row:
         return self.loop_s / self.bare_s
 
 
-def best_of(work: Callable[[], object], device: str) -> float:
+def best_of(work: Callable[[], object], device: str, repeats: int = 3) -> float:
     """Seconds of the fastest of a few runs."""
     found = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         wait(device)
         started = time.perf_counter()
         work()
@@ -100,7 +100,7 @@ def fitted(name: str, slide: Slide, context: RunContext) -> TorchModel:
     return model
 
 
-def measure(name: str, slide: Slide, context: RunContext, *, compiled: bool = False) -> Row:
+def measure(name: str, slide: Slide, context: RunContext, repeats: int, *, compiled: bool = False) -> Row:
     """Time the loop and the bare steps of a model."""
     device = context.device
     set_policy(device, context.precision, deterministic=False)
@@ -114,9 +114,9 @@ def measure(name: str, slide: Slide, context: RunContext, *, compiled: bool = Fa
         loop._one_step(*kept[0], 0)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    bare = best_of(lambda: [loop._one_step(*one, 0) for one in kept], device)
+    bare = best_of(lambda: [loop._one_step(*one, 0) for one in kept], device, repeats)
     with busy(device) as samples:
-        whole = best_of(lambda: loop._epoch(0), device)
+        whole = best_of(lambda: loop._epoch(0), device, repeats)
     return Row(
         model=name,
         precision=context.precision,
@@ -125,17 +125,17 @@ def measure(name: str, slide: Slide, context: RunContext, *, compiled: bool = Fa
         units=len(slide),
         bare_s=bare,
         loop_s=whole,
-        predict_s=best_of(lambda: model.predict(slide.hidden()), device),
+        predict_s=best_of(lambda: model.predict(slide.hidden()), device, repeats),
         busy=float(np.mean(samples)) if samples else float("nan"),
         tflop_a_pass=flops.get_total_flops() * len(list(model.batches(slide, None))) / 1e12,
         peak_mb=torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else float("nan"),
     )
 
 
-def tried(name: str, slide: Slide, context: RunContext, *, compiled: bool = False) -> list[Row]:
+def tried(name: str, slide: Slide, context: RunContext, repeats: int, *, compiled: bool = False) -> list[Row]:
     """The model's row; none, with a word, where it fails."""
     try:
-        row = measure(name, slide, context, compiled=compiled)
+        row = measure(name, slide, context, repeats, compiled=compiled)
     except (RuntimeError, ValueError) as error:
         print(f"{name} {context.precision} failed: {str(error)[:300]}", flush=True)
         return []
@@ -183,6 +183,8 @@ def main() -> None:
         "--compile", default="", help="models that are measured compiled too, in the last one"
     )
     parser.add_argument("--side", type=int, default=300, help="um of the slide's side")
+    parser.add_argument("--units", type=int, default=0, help="of the slide, in whole blocks; 0 for all")
+    parser.add_argument("--repeats", type=int, default=3, help="of which the fastest counts")
     parser.add_argument("-o", type=Path, help="JSON file for the rows")
     given = parser.parse_args()
     precisions, rows = given.precisions.split(","), list[Row]()
@@ -191,16 +193,16 @@ def main() -> None:
     print({name: round(value, 1) for name, value in peaks.items()}, "TFLOP/s, 8192 x 8192 x 8192", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        slide = whole_slides(place, "16um", given.side / 1000)[0]
+        slide = some_blocks([whole_slides(place, "16um", given.side / 1000)[0]], given.units)[0]
         print(f"{len(slide)} units, {len(slide.genes)} genes, simulated", flush=True)
         for name in given.models.split(","):
             for precision in precisions:
                 context = RunContext(
                     seed=0, scratch=place, cache=place, device=given.device, precision=precision
                 )
-                rows += tried(name, slide, context)
+                rows += tried(name, slide, context, given.repeats)
             if name in given.compile.split(","):
-                rows += tried(name, slide, context, compiled=True)
+                rows += tried(name, slide, context, given.repeats, compiled=True)
     print(table(rows, peaks))
     if given.o:
         given.o.write_text(json.dumps({"peaks": peaks, "rows": [asdict(row) for row in rows]}, indent=1))

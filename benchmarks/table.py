@@ -52,11 +52,19 @@ def _over(name: str, other: str, times: float = 1.0) -> Callable[[Mapping[str, f
 
 
 def _patches(layout: str, least: float) -> list[Target]:
-    ours, plain, decode = (f"test_patches{end}[{layout}]" for end in ("", "_openslide", "_decode"))
+    plain, decode, copy = (f"test_patches_{end}[{layout}]" for end in ("openslide", "decode", "copy"))
+    ours = f"test_patches_{layout}"
     what = f"patches of 112 px, {layout}"
     return [
         Target(what, "one OpenSlide.read_region a bin", _over(plain, ours), least),
         Target(what, "decoding the touched tiles alone", _over(ours, decode), 1.5, most=True),
+        Target(
+            what,
+            "decoding the touched tiles, and copying the patches from memory",
+            lambda seconds: seconds[ours] / (seconds[decode] + seconds[copy]),
+            1.5,
+            most=True,
+        ),
     ]
 
 

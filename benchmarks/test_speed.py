@@ -23,8 +23,9 @@ UNITS, GENES = 1_000_000, 250
 SOME_GENES = 25
 PATCH, PATCHES = 112, 6_000
 SIDE, TILE = 16_384, 256
-STEP, ACROSS = 32, 40
-"""Bins of 8 um lie 32 pixels apart at 0.25 um a pixel; a block is 40 x 40 of them."""
+STEP, ACROSS, BLOCKS = 32, 16, 25
+"""Bins of 8 um lie 32 pixels apart at 0.25 um a pixel; a block is 16 x 16 of them."""
+BLOCK_PX = (ACROSS - 1) * STEP + PATCH
 BINS, COUNTS = 500_000, 50_000_000
 
 
@@ -80,20 +81,44 @@ def _corners(layout: str) -> np.ndarray:
     rng = np.random.default_rng(2)
     if layout == "random":
         return rng.integers(0, SIDE - PATCH, (PATCHES, 2)).astype(np.float64)
-    block = np.argwhere(np.ones((ACROSS, ACROSS)))[:, ::-1] * STEP
-    starts = rng.integers(0, SIDE - PATCH - ACROSS * STEP, (4, 2))
-    return (starts[:, None] + block).reshape(-1, 2).astype(np.float64)
+    return (_starts(rng)[:, None] + _block()).reshape(-1, 2).astype(np.float64)
 
 
-@pytest.mark.parametrize("layout", ["random", "dense"])
-def test_patches(benchmark: BenchmarkFixture, picture: Path, layout: str) -> None:
-    corners = _corners(layout)
-    benchmark.group = f"patches-{layout}"
+def _starts(rng: np.random.Generator) -> np.ndarray:
+    """Corners of blocks, which are whole pixels."""
+    return rng.integers(0, SIDE - BLOCK_PX, (BLOCKS, 2))
+
+
+def _block() -> np.ndarray:
+    """Corners of patches in a block."""
+    return np.argwhere(np.ones((ACROSS, ACROSS)))[:, ::-1] * STEP
+
+
+@pytest.mark.benchmark(group="patches-random")
+def test_patches_random(benchmark: BenchmarkFixture, picture: Path) -> None:
+    corners = _corners("random")
 
     def read() -> int:
         return sum(pixels.shape[0] for _, pixels in read_regions(open_image(picture), corners, PATCH, PATCH))
 
     assert benchmark.pedantic(read, rounds=2) == PATCH * len(corners)
+
+
+@pytest.mark.benchmark(group="patches-dense")
+def test_patches_dense(benchmark: BenchmarkFixture, picture: Path) -> None:
+    """As the suite reads them: the image of each block, from which its patches are cut."""
+    starts, block = _starts(np.random.default_rng(2)).astype(np.float64), _block().tolist()
+
+    def read() -> int:
+        count = 0
+        for _, pixels in read_regions(open_image(picture), starts, BLOCK_PX, BLOCK_PX):
+            out = np.empty((len(block), PATCH, PATCH, 3), np.uint8)
+            for i, (x, y) in enumerate(block):
+                out[i] = pixels[y : y + PATCH, x : x + PATCH]
+            count += len(out)
+        return count
+
+    assert benchmark.pedantic(read, rounds=2) == BLOCKS * len(block)
 
 
 @pytest.mark.parametrize("layout", ["random", "dense"])
@@ -128,6 +153,20 @@ def test_patches_decode(benchmark: BenchmarkFixture, picture: Path, layout: str)
             return count
 
     assert benchmark.pedantic(read, rounds=2) == TILE * len(touched)
+
+
+@pytest.mark.parametrize("layout", ["random", "dense"])
+def test_patches_copy(benchmark: BenchmarkFixture, layout: str) -> None:
+    """Each patch is copied from pixels that are in memory: what is left when decoding costs nothing."""
+    corners = _corners(layout).astype(int).tolist()
+    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    pixels[...] = 1  # pages that are there
+    benchmark.group = f"patches-{layout}"
+
+    def copy() -> int:
+        return sum(pixels[y : y + PATCH, x : x + PATCH].copy().shape[0] for x, y in corners)
+
+    assert benchmark.pedantic(copy, rounds=2) == PATCH * len(corners)
 
 
 @pytest.fixture(scope="module")

@@ -70,6 +70,13 @@ def test_an_option_that_is_not_there_or_of_another_kind_is_refused(
         set_models(["mine"], "tiny", Options(rows=(row,)))
 
 
+def test_options_that_exclude_each_other_are_refused_before_anything_runs() -> None:
+    row = RowSpec(name="mine", model="ridge", set={"shared": True, "input_px": 64})
+
+    with pytest.raises(DataError, match="shared = true takes patches as they are"):
+        set_models(["mine"], "tiny", Options(rows=(row,)))
+
+
 def test_a_model_without_options_says_so() -> None:
     row = RowSpec(name="mine", model="mean", set={"width": 1})
 

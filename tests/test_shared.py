@@ -1,11 +1,12 @@
 """Features of a block at once: the same as patch by patch where a network has no padding, else close."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import Planted, make_slide
+from helpers import Planted, make_slide, type_command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -148,3 +149,25 @@ def test_cached_features_of_blocks_are_those_of_the_whole_slide(
 def test_features_of_blocks_are_of_whole_patches_of_units(other: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="shared features are of whole patches of units as they are"):
         FeatureSpec(**{"encoder": "tiny", "level": "unit", "shared": True, **other})
+
+
+def test_a_row_of_a_sweep_may_share_and_predicts_a_whole_slide(
+    cohort_folder: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    (tmp_path / "hdstbench.toml").write_text(
+        '[[rows]]\nname = "ridge-shared"\nmodel = "ridge"\nset = { shared = true }\n'
+    )
+    card, image = cohort_folder / "dataset.toml", cohort_folder / "SIM1" / "SIM1_tissue_image.tif"
+    run = f"run -m ridge,ridge-shared -d {card} -r 16um --recipe tiny --folds 0 --keep-models -o kept"
+    done = type_command(*run.split(), cwd=tmp_path, cache=own_cache)
+    assert done.returncode == 0, done.stderr
+    rows = {r["model"]: r for r in json.loads((tmp_path / "kept/simulated-16um.json").read_text())["rows"]}
+
+    predict = f"predict -m kept/simulated/16um/ridge-shared -s {image} --mpp 0.5 -o out.h5ad"
+    done = type_command(*predict.split(), cwd=tmp_path, cache=own_cache)
+
+    assert done.returncode == 0, done.stderr
+    assert "other-options" in rows["ridge-shared"]["flags"]
+    assert rows["ridge-shared"]["pcc"]["value"] > 0.05
+    assert rows["ridge-shared"]["pcc"]["value"] != rows["ridge"]["pcc"]["value"]
+    assert (tmp_path / "out.png").is_file()

@@ -9,6 +9,8 @@ from hdstbench.arrays import BoolArray, FloatArray, IntArray
 SIDE = 7
 """Units along a side of a window of the structural similarity, as Wang et al. 2004 in its uniform form."""
 K1, K2 = 0.01, 0.03
+AT_ONCE = 1_000_000
+"""Places of maps that are looked at together."""
 TOUCHING = 1.01
 FLAT = 1e-12
 """Share of a gene's mean square below which its variance is rounding."""
@@ -77,17 +79,20 @@ def ssim_per_gene(predicted: FloatArray, measured: FloatArray, grid: IntArray) -
     there[rows, cols] = 1.0
     full = _inner(there) > 1 - 0.5 / SIDE**2
     out = np.full(predicted.shape[1], np.nan)
-    for gene in np.flatnonzero(~_flat(measured)):
-        x, y = np.zeros(shape), np.zeros(shape)
-        x[rows, cols], y[rows, cols] = predicted[:, gene], measured[:, gene]
+    varied = np.flatnonzero(~_flat(measured))
+    for genes in np.array_split(varied, -(-len(varied) * there.size // AT_ONCE) or 1):
+        x, y = (np.zeros((len(genes), *shape)) for _ in range(2))
+        x[:, rows, cols], y[:, rows, cols] = predicted[:, genes].T, measured[:, genes].T
+        spread = np.ptp(measured[:, genes], axis=0).astype(np.float64)[:, None, None]
         kept = full & (_inner((y != 0).astype(np.float64)) > 0.5 / SIDE**2)
-        if kept.any():
-            out[gene] = _similarity(x, y, float(np.ptp(measured[:, gene])))[kept].mean()
+        for gene, found, where in zip(genes, _similarity(x, y, spread), kept, strict=True):
+            if where.any():
+                out[gene] = found[where].mean()
     return out
 
 
-def _similarity(x: FloatArray, y: FloatArray, spread: float) -> FloatArray:
-    """Similarity at every window inside two maps."""
+def _similarity(x: FloatArray, y: FloatArray, spread: FloatArray) -> FloatArray:
+    """Similarity at every window inside two stacks of maps, [G, H, W]; `spread` is [G, 1, 1]."""
     c1, c2 = (K1 * spread) ** 2, (K2 * spread) ** 2
     unbiased = SIDE**2 / (SIDE**2 - 1)
     mx, my = _inner(x), _inner(y)
@@ -97,7 +102,7 @@ def _similarity(x: FloatArray, y: FloatArray, spread: float) -> FloatArray:
     return np.asarray((2 * mx * my + c1) * (2 * vxy + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2)))
 
 
-def _inner(image: FloatArray) -> FloatArray:
-    """Mean over each window that lies inside."""
-    margin = SIDE // 2
-    return np.asarray(uniform_filter(image, SIDE)[margin:-margin, margin:-margin])
+def _inner(maps: FloatArray) -> FloatArray:
+    """Mean over each window that lies inside, [..., H, W] -> [..., H - 6, W - 6]."""
+    margin, size = SIDE // 2, (1,) * (maps.ndim - 2) + (SIDE, SIDE)
+    return np.asarray(uniform_filter(maps, size)[..., margin:-margin, margin:-margin])

@@ -39,6 +39,16 @@ class RidgeConfig:
     shuffle: bool = False
     shared: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse what excludes each other.
+
+        Raises:
+            ValueError: If patches are both resized and seen in one pass with their neighbours.
+        """
+        if self.shared and self.input_px:
+            msg = f"shared = true takes patches as they are: leave input_px = {self.input_px} out"
+            raise ValueError(msg)
+
 
 class Ridge(LinearModel):
     """Predict each gene linearly from the features of the unit's patch."""

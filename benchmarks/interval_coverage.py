@@ -1,6 +1,6 @@
 """Do intervals hold what they say? Simulated slides with a known correlation.
 
-    python benchmarks/coverage.py
+    python benchmarks/interval_coverage.py
 
 Truth and predictions are smooth random fields with noise, joined by a correlation that is known for each
 gene. Patients and their true correlations stay; the fields are drawn anew. Prints tables and draws
