@@ -2,7 +2,8 @@
 
     python benchmarks/capture_area.py make FOLDER       write it: 838 x 838 bins of 8 um, 250 M counts;
                                                         --side N for N x N bins
-    python benchmarks/capture_area.py prepare FOLDER    read and prepare 6,000 bins; peak memory, seconds
+    python benchmarks/capture_area.py read FOLDER       totals of all bins, and counts of 36,000 at random
+    python benchmarks/capture_area.py prepare FOLDER    read, and prepare sampled blocks with their pixels
     python benchmarks/capture_area.py scanpy FOLDER     scanpy.read_10x_h5 of the same file, to compare
 
 The last needs scanpy, which is no dependency: run it with an environment of its own. Counts are drawn
@@ -22,6 +23,9 @@ SIDE, GENES, GENES_A_BIN = 838, 18_085, 520
 MPP = 0.2738
 BIN_PX = 8 / MPP
 STEP = 5_000
+CHOSEN = 36_000
+"""As many as are prepared of a whole capture area."""
+MATRIX = "outs/binned_outputs/square_008um/filtered_feature_bc_matrix.h5"
 
 
 def make(folder: Path, side: int = SIDE) -> None:
@@ -44,6 +48,7 @@ def make(folder: Path, side: int = SIDE) -> None:
     )
     rng = np.random.default_rng(0)
     bins = rng.permutation(np.flatnonzero(tissue))
+    print(f"{len(bins):,} bins")
     with h5py.File(place / "filtered_feature_bc_matrix.h5", "w") as file:
         _write(file, bins, side, rng)
 
@@ -76,8 +81,20 @@ def _write(file: "h5py.File", bins: np.ndarray, side: int, rng: np.random.Genera
     group["features/genome"] = np.array(["simulated"] * GENES, "S")
 
 
+def read(folder: Path) -> None:
+    """Read what a sweep needs of the counts: every bin's total, and all genes of as many as are prepared."""
+    from hdstbench.data.counts import picks_rows
+    from hdstbench.data.tenx import read_matrix
+
+    counts = read_matrix(folder / MATRIX)
+    rows = np.sort(np.random.default_rng(0).permutation(len(counts))[:CHOSEN])
+    (chosen,) = counts.sums(picks_rows(rows, len(counts)))
+    assert (chosen.sum(axis=1) == counts.totals()[rows]).all()
+    print(json.dumps({"shape": chosen.shape, "non-zeros": int(chosen.nnz)}))
+
+
 def prepare(folder: Path) -> None:
-    """Read the bins and prepare 6,000 of them."""
+    """Read the bins and prepare the blocks that are drawn."""
     from hdstbench.data.card import SampleCard
     from hdstbench.data.levels import resolution
     from hdstbench.data.pack import Recipe, write_slide
@@ -99,7 +116,7 @@ def scanpy(folder: Path) -> None:
     """Read the same file with scanpy."""
     import scanpy as sc
 
-    found = sc.read_10x_h5(folder / "outs/binned_outputs/square_008um/filtered_feature_bc_matrix.h5")
+    found = sc.read_10x_h5(folder / MATRIX)
     print(json.dumps({"shape": found.shape, "non-zeros": int(found.X.nnz)}))
 
 
@@ -108,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("make", "prepare", "scanpy"))
+    parser.add_argument("what", choices=("make", "read", "prepare", "scanpy"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--side", type=int, default=SIDE, help="bins along the side that `make` writes")
     asked = parser.parse_args()
@@ -116,7 +133,7 @@ def main() -> None:
     if asked.what == "make":
         make(asked.folder, asked.side)
     else:
-        {"prepare": prepare, "scanpy": scanpy}[asked.what](asked.folder)
+        {"read": read, "prepare": prepare, "scanpy": scanpy}[asked.what](asked.folder)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{asked.what}: {time.perf_counter() - began:.1f} s, peak {peak:.2f} GiB")
 

@@ -18,8 +18,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).parent
-AREA_SIDE = 419
-"""Bins along the side of the capture area that is read: a quarter of a whole one."""
 UNITS = (1_500, 3_000, 6_000)
 
 
@@ -142,14 +140,16 @@ def dense() -> Iterator[Row]:
 
 
 def reading() -> Iterator[Row]:
-    """Reading and preparing a simulated capture area, and scanpy reading the same file."""
+    """Reading the 8 um bins of a simulated capture area, and scanpy reading the same file."""
     if find_spec("scanpy") is None:
         message = "scanpy is not installed, which reading is compared with: pip install -e '.[bench]'"
         raise SystemExit(message)
     with tempfile.TemporaryDirectory() as folder:
-        _script("capture_area.py", "make", folder, "--side", str(AREA_SIDE))
-        ours, theirs = (_costs(_script("capture_area.py", what, folder)) for what in ("prepare", "scanpy"))
-    what = f"{AREA_SIDE} x {AREA_SIDE} bins of 8 um, read and prepared"
+        said = _script("capture_area.py", "make", folder)
+        ours, theirs = (_costs(_script("capture_area.py", what, folder)) for what in ("read", "scanpy"))
+    bins = re.search(r"([\d,]+) bins", said)
+    assert bins is not None
+    what = f"totals of {bins[1]} bins of 8 um, and counts of 36,000"
     yield Row(what=f"{what}: peak memory", against="scanpy.read_10x_h5", ratio=ours[1] / theirs[1], must=0.25)
     yield Row(what=f"{what}: seconds", against="scanpy.read_10x_h5", ratio=ours[0] / theirs[0], must=1.0)
 
@@ -163,7 +163,7 @@ def _costs(said: str) -> tuple[float, float]:
 
 def attention() -> Iterator[Row]:
     """What more units add to the memory of a step of TRIPLEX, whose attention goes over all of them."""
-    said = [_script("memory_triplex.py", str(units)) for units in UNITS]
+    said = [_script("memory_triplex.py", str(units), "--no-gflop") for units in UNITS]
     for what, pattern in (
         ("kept for the backward pass", r"([\d,]+) MiB kept"),
         ("at the peak of the process", r"peak ([\d.]+) GB"),
@@ -237,7 +237,9 @@ def _first_step(words: str) -> float:
 
 def workers() -> Iterator[Row]:
     """Two workers of one thread each against one, and what the runner adds to a cell."""
-    said = _script("workers.py", *("-m", "his-to-gene", "--seeds", "0,1", "--warm", "mean", "-n", "1"))
+    said = _script(
+        "workers.py", *("-m", "his-to-gene", "--folds", "0,1", "--seeds", "0,1", "--warm", "mean", "-n", "1")
+    )
     ratio, share = re.search(r": ([\d.]+)x", said), re.search(r"a cell \(([\d.]+)%", said)
     assert ratio is not None
     assert share is not None

@@ -6,8 +6,8 @@ A batch of 128 patches of 112 px goes through with the whole slide of 6,000 unit
 `benchmarks/cost.py` would first encode 26 patches a unit.
 """
 
+import argparse
 import resource
-import sys
 import time
 
 import numpy as np
@@ -61,7 +61,11 @@ def gflop(net: Triplex, config: TriplexConfig, units: int) -> float:
 
 def main() -> None:
     """Take one step, then count."""
-    units = int(sys.argv[1]) if len(sys.argv) > 1 else 6_000
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("units", type=int, nargs="?", default=6_000)
+    parser.add_argument("--no-gflop", action="store_true", help="take the step alone")
+    asked = parser.parse_args()
+    units: int = asked.units
     config: TriplexConfig = PLUGIN.recipes["official"]
     torch.manual_seed(0)
     encoder = make_encoder(config.encoder, None)
@@ -83,7 +87,8 @@ def main() -> None:
     print(
         f"peak {peak_gb():.2f} GB, {before:.2f} GB of it before the step; {kept:,.0f} MiB kept for backward"
     )
-    print(f"{gflop(net.eval(), config, units):.2f} GFLOP a unit")
+    if not asked.no_gflop:
+        print(f"{gflop(net.eval(), config, units):.2f} GFLOP a unit")
 
 
 if __name__ == "__main__":

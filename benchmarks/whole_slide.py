@@ -19,15 +19,15 @@ import tifffile
 from scipy import ndimage
 
 MPP, TILE = 0.5, 256
-SIDES_MM = (2, 4)
+SIDES = (12, 24)
+"""Of the pictures, tiles."""
 
 
-def draw(path: Path, side_mm: float) -> None:
+def draw(path: Path, side: int) -> None:
     """A picture of smooth noise in the colours of tissue."""
     rng = np.random.default_rng(0)
     smooth = ndimage.gaussian_filter(rng.normal(size=(1024, 1024, 3)), (4, 4, 0))
     pixels = np.clip(smooth * 600 + (190, 120, 180), 0, 255).astype(np.uint8)
-    side = round(side_mm * 1000 / MPP / TILE)
     tiles = (
         pixels[y : y + TILE, x : x + TILE]
         for y, x in ((i * TILE % 768, j * TILE % 768) for i in range(side) for j in range(side))
@@ -60,11 +60,11 @@ def main() -> None:
         run = "run -m stain -d few/dataset.toml -r 16um --folds 0 --keep-models -o kept"
         hdstbench(run, folder)
         model = next(folder.glob("kept/*/16um/stain")).relative_to(folder)
-        for side in SIDES_MM:
+        for side in SIDES:
             draw(folder / f"{side}.tif", side)
             words = f"predict -m {model} -s {side}.tif --mpp {MPP} --tissue all -o {side}.h5ad"
             seconds, peak = hdstbench(words, folder)
-            units = round(side * 1000 / MPP / TILE * TILE * MPP / 16) ** 2
+            units = round(side * TILE * MPP / 16) ** 2
             rows.append({"units": units, "seconds": seconds, "peak_mb": peak})
             print(f"{units:,} bins: {seconds:.1f} s, peak {peak:.0f} MB", flush=True)
     if given.o:

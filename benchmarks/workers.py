@@ -52,10 +52,11 @@ def main() -> None:
     parser.add_argument("-d", "--dataset", default="demo")
     parser.add_argument("-r", "--res", default="16um")
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--folds", help="all by default")
     parser.add_argument("--warm", help="models that run first; all of them by default, for their features")
     parser.add_argument("-n", "--repeats", type=int, default=2)
     asked = parser.parse_args()
-    data = f"-d {asked.dataset} -r {asked.res}"
+    data = f"-d {asked.dataset} -r {asked.res}" + (f" --folds {asked.folds}" if asked.folds else "")
     task = f"-m {asked.models} --seeds {asked.seeds} {data}"
     with tempfile.TemporaryDirectory() as name:
         sweep(
