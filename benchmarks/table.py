@@ -156,9 +156,11 @@ def main() -> None:
     began, rows = time.perf_counter(), list[Row]()
     for part in (functions, *ALL):
         if not chosen or part.__name__ in chosen:
+            started = time.perf_counter()
             for row in part():
                 print(" | ".join(row.cells()), flush=True)
                 rows.append(row)
+            print(f"({part.__name__}: {time.perf_counter() - started:.0f} s)", flush=True)
     page = render(rows, (time.perf_counter() - began) / 60)
     print(page)
     if given.output:

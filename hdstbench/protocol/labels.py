@@ -87,8 +87,8 @@ class Labels:
 
     def counts(self, index: IntArray | None = None) -> CSR:
         """Raw counts of the panel, int32 [N, G]."""
-        matrix, _ = self._of(UNIT)
-        return matrix if index is None else sparse.csr_array(matrix[index])
+        matrix, _ = self._units
+        return matrix.copy() if index is None else sparse.csr_array(matrix[index])
 
     def target(self, index: IntArray | None = None) -> FloatArray:
         """Targets of the units, float32 [N, G]."""
@@ -100,7 +100,7 @@ class Labels:
         They are never smoothed: a spot or region is a sum over its units already.
         """
         if level not in self._coarse:
-            matrix, library = self._of(level)
+            matrix, library = self._read(level, self._rows[level])
             valid = load_arrays(self._folder / f"{level}.npz")["target"][self._rows[level]]
             values = self._target.plain().from_counts(matrix.toarray(), library)
             self._coarse[level] = (values, np.asarray(valid & (library > 0)))
@@ -128,7 +128,8 @@ class Labels:
 
     @cached_property
     def _targets(self) -> FloatArray:
-        values = self._values(self._rows[UNIT])
+        matrix, library = self._units
+        values = self._target.plain().from_counts(matrix.toarray(), library)
         if self._target.smooths:
             if self._grid is None:
                 msg = f"target {self._target.name} wants the places of a slide's units"
@@ -142,8 +143,10 @@ class Labels:
         matrix, library = self._read(UNIT, rows)
         return self._target.plain().from_counts(matrix.toarray(), library)
 
-    def _of(self, level: str) -> tuple[CSR, IntArray]:
-        return self._read(level, self._rows[level])
+    @cached_property
+    def _units(self) -> tuple[CSR, IntArray]:
+        """Counts of the panel and library sizes of the units."""
+        return self._read(UNIT, self._rows[UNIT])
 
     def _read(self, level: str, rows: IntArray) -> tuple[CSR, IntArray]:
         matrix, library = self.read_counts(self._folder, level)
