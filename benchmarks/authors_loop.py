@@ -5,7 +5,8 @@ each patch a PNG of its own that is opened, turned and normalised on its own; a 
 bins is made for each batch; each spot and region tile of the slide, 2,500 and 500 of them, goes through graph
 and transformer in every step, over dense adjacencies. The network has the released sizes. Ours cuts patches
 from the slide, has the features of spots and regions cached, and takes along those of its batch alone. Both
-train ResNet-50 on the same simulated bins of 8 um, patches of 112 px, 250 genes.
+train ResNet-50 on the same simulated bins of 8 um, patches of 112 px, 250 genes. `--half` takes half of the
+bins and half of the tiles.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from hdstbench_magnet.model import MagNet, MagNetModule
 from hdstbench_magnet.network import MagNetwork
 from hdstbench_magnet.official import PUBLISHED
 
-TILES = {"spot": (50, 50), "region": (20, 25)}
+TILES = {"spot": (50, 50), "region": (25, 20)}
 """Rows and columns of a slide's tiles: 2,500 spots and 500 regions."""
 NEIGHBOURS, TURNED, FEW = 8, 0.5, 8
 MEAN, SD = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
@@ -88,7 +89,7 @@ def open_patch(path: Path, rng: np.random.Generator) -> Tensor:
 class Authors:
     """Network, tiles and optimiser of the rebuilt loop."""
 
-    def __init__(self, slide: Slide, folder: Path) -> None:
+    def __init__(self, slide: Slide, folder: Path, sides: dict[str, tuple[int, int]]) -> None:
         torch.manual_seed(0)
         encoder, self.config = make_encoder(PUBLISHED.encoder, None), PUBLISHED
         encoder.standardise(torch.zeros(3), torch.ones(3))  # patches come normalised
@@ -100,9 +101,9 @@ class Authors:
                 rounds[number] = DenseRound(self.config.width)  # type: ignore[index,operator]
         self.optimiser = torch.optim.SGD(self.net.parameters(), lr=1e-4, momentum=0.9)
         self.slide, self.paths = slide, write_patches(slide, folder)
-        self.tiles = {name: torch.rand(a * b, 1, self.config.width) for name, (a, b) in TILES.items()}
+        self.tiles = {name: torch.rand(a * b, 1, self.config.width) for name, (a, b) in sides.items()}
         self.truth = {name: torch.rand(len(tiles), GENES) for name, tiles in self.tiles.items()}
-        self.graphs = {name: self._graph(a, b) for name, (a, b) in TILES.items()}
+        self.graphs = {name: self._graph(a, b) for name, (a, b) in sides.items()}
         self.target = torch.rand(len(slide), GENES)
 
     @staticmethod
@@ -154,16 +155,20 @@ def our_step(model: MagNet, slide: Slide, optimiser: torch.optim.Optimizer) -> S
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--half", action="store_true", help="half of the bins and of the tiles")
     parser.add_argument("-o", type=Path, help="JSON file for the seconds")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        slide = slides(folder, "8um")[0]
+        slide, sides = slides(folder, "8um")[0], TILES
+        if given.half:
+            slide = slide.take(np.arange(len(slide) // 2))
+            sides = {name: (a, b // 2) for name, (a, b) in TILES.items()}
         model = trained(slide, folder)
         optimiser = torch.optim.SGD(model.net.parameters(), lr=1e-4, momentum=0.9)
         ours = our_step(model, slide, optimiser)
         del model, optimiser
-        theirs = Authors(slide, folder).step(np.random.default_rng(0))
+        theirs = Authors(slide, folder, sides).step(np.random.default_rng(0))
     for who, one in (("ours", ours), ("the authors' loop", theirs)):
         print(f"{who}: {len(slide)} bins, batch {one.batch:.2f} s, step {one.step:.2f} s")
     if given.o:

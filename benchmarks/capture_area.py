@@ -28,7 +28,7 @@ CHOSEN = 36_000
 MATRIX = "outs/binned_outputs/square_008um/filtered_feature_bc_matrix.h5"
 
 
-def make(folder: Path, side: int = SIDE) -> None:
+def make(folder: Path, side: int = SIDE, genes_a_bin: int = GENES_A_BIN) -> None:
     """Write the 8 um bins of one capture area and an image of the right size."""
     import h5py
     import tifffile
@@ -50,11 +50,13 @@ def make(folder: Path, side: int = SIDE) -> None:
     bins = rng.permutation(np.flatnonzero(tissue))
     print(f"{len(bins):,} bins")
     with h5py.File(place / "filtered_feature_bc_matrix.h5", "w") as file:
-        _write(file, bins, side, rng)
+        _write(file, bins, (side, genes_a_bin), rng)
 
 
-def _write(file: "h5py.File", bins: np.ndarray, side: int, rng: np.random.Generator) -> None:  # noqa: F821
+def _write(file: "h5py.File", bins: np.ndarray, sizes: tuple[int, int], rng: np.random.Generator) -> None:  # noqa: F821
     from hdstbench.simulate.tenx import barcodes
+
+    side, genes_a_bin = sizes
 
     file.attrs["software_version"] = "spaceranger-3.1.1"
     group = file.create_group("matrix")
@@ -65,7 +67,7 @@ def _write(file: "h5py.File", bins: np.ndarray, side: int, rng: np.random.Genera
     share = np.cumsum(np.exp(rng.normal(0, 1.2, GENES)))
     for start in range(0, len(bins), STEP):
         count = len(bins[start : start + STEP])
-        gene = np.searchsorted(share / share[-1], rng.random((count, GENES_A_BIN)))
+        gene = np.searchsorted(share / share[-1], rng.random((count, genes_a_bin)))
         key, times = np.unique(gene + np.arange(count)[:, None] * GENES, return_counts=True)
         held = indptr[-1][-1]
         for dataset, values in ((data, times), (indices, key % GENES)):
@@ -128,10 +130,11 @@ def main() -> None:
     parser.add_argument("what", choices=("make", "read", "prepare", "scanpy"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--side", type=int, default=SIDE, help="bins along the side that `make` writes")
+    parser.add_argument("--genes", type=int, default=GENES_A_BIN, help="draws of a gene a bin, of `make`")
     asked = parser.parse_args()
     began = time.perf_counter()
     if asked.what == "make":
-        make(asked.folder, asked.side)
+        make(asked.folder, asked.side, asked.genes)
     else:
         {"read": read, "prepare": prepare, "scanpy": scanpy}[asked.what](asked.folder)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -90,7 +90,7 @@ def authors_loop() -> Iterator[Row]:
     """A step of the `common` recipe against one of the authors' loop, rebuilt."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "loop.json"
-        _script("authors_loop.py", "-o", str(out))
+        _script("authors_loop.py", "--half", "-o", str(out))
         found = json.loads(out.read_text())
     yield Row(
         what=f"the authors' MagNet loop, rebuilt: {found['bins']} bins of 8 um",
@@ -151,7 +151,7 @@ def reading() -> Iterator[Row]:
         message = "scanpy is not installed, which reading is compared with: pip install -e '.[bench]'"
         raise SystemExit(message)
     with tempfile.TemporaryDirectory() as folder:
-        said = _script("capture_area.py", "make", folder)
+        said = _script("capture_area.py", "make", folder, "--genes", "260")
         ours, theirs = (_costs(_script("capture_area.py", what, folder)) for what in ("read", "scanpy"))
     bins = re.search(r"([\d,]+) bins", said)
     assert bins is not None

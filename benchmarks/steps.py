@@ -125,7 +125,7 @@ def measure(name: str, slide: Slide, context: RunContext, repeats: int, *, compi
         units=len(slide),
         bare_s=bare,
         loop_s=whole,
-        predict_s=best_of(lambda: model.predict(slide.hidden()), device, repeats),
+        predict_s=best_of(lambda: model.predict(slide.hidden()), device, repeats if device == "cuda" else 1),
         busy=float(np.mean(samples)) if samples else float("nan"),
         tflop_a_pass=flops.get_total_flops() * len(list(model.batches(slide, None))) / 1e12,
         peak_mb=torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else float("nan"),

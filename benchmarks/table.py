@@ -83,6 +83,12 @@ TARGETS = [
         most=True,
     ),
     *_patches("random", 4),
+    Target(
+        "patches of 112 px, random, by one thread",
+        "by two threads",
+        _over("test_patches_random", "test_patches_random_threads"),
+        1.6,
+    ),
     *_patches("dense", 10),
     Target(
         "8 nearest of 600,000 bins", "scipy.spatial.cKDTree.query", _over("test_graph_tree", "test_graph"), 1

@@ -4,6 +4,7 @@ Each group holds ours and what it is compared with, on the same input. Input is 
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,22 @@ def test_patches_random(benchmark: BenchmarkFixture, picture: Path) -> None:
         return sum(pixels.shape[0] for _, pixels in read_regions(open_image(picture), corners, PATCH, PATCH))
 
     assert benchmark.pedantic(read, rounds=2) == PATCH * len(corners)
+
+
+@pytest.mark.benchmark(group="patches-random")
+def test_patches_random_threads(benchmark: BenchmarkFixture, picture: Path) -> None:
+    """The upper and the lower half of the picture at a time, of one opened file."""
+    corners = _corners("random")
+    image, upper = open_image(picture), corners[:, 1] < SIDE / 2
+
+    def read_half(half: np.ndarray) -> int:
+        return sum(pixels.shape[0] for _, pixels in read_regions(image, half, PATCH, PATCH))
+
+    def read() -> int:
+        with ThreadPoolExecutor(2) as pool:
+            return sum(pool.map(read_half, (corners[upper], corners[~upper])))
+
+    assert benchmark.pedantic(read, rounds=1) == PATCH * len(corners)
 
 
 @pytest.mark.benchmark(group="patches-dense")
