@@ -201,6 +201,8 @@ def _cluster(options: Options) -> Cluster:
 
 
 def _events(todo: Sequence[Cell], options: Options, workers: int, started: Worker | None) -> Generator[Event]:
+    if started and (not todo or options.executor == "ray"):
+        started.drop()
     if not todo:
         return run_cells(todo, 0)
     if options.executor == "ray":
