@@ -159,3 +159,17 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
     assert "Traceback" not in said
     one.finish()
     assert one.tables == undisturbed[0]
+
+
+@pytest.mark.parametrize("seconds", [0.6, 1.5, 3.0])
+def test_ctrl_c_before_the_first_cell_stops_cleanly_too(
+    sweep: Callable[[Path], Sweep], tmp_path: Path, seconds: float
+) -> None:
+    """While the main process and its first worker are importing."""
+    process = sweep(tmp_path / "early").start()
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[0]
+
+    assert process.returncode == 130, said
+    assert "Traceback" not in said

@@ -145,6 +145,19 @@ def test_cached_features_of_blocks_are_those_of_the_whole_slide(
     assert not np.allclose(whole, each)
 
 
+def test_bf16_rounds_the_networks_work_alone(planted: list[Planted], tmp_path: Path) -> None:
+    slide, spec = planted[0].slide, FeatureSpec(encoder="tiny", level="unit", shared=True)
+    full, half = (
+        frozen_features(
+            [slide], spec, RunContext(seed=0, scratch=tmp_path, cache=tmp_path, precision=precision)
+        )[0]
+        for precision in ("fp32", "bf16")
+    )
+
+    assert full.dtype == half.dtype == np.float32
+    np.testing.assert_allclose(half, full, atol=0.02 * np.abs(full).max())
+
+
 @pytest.mark.parametrize("other", [{"level": "spot"}, {"grid": 4}, {"around": 5}, {"input_px": 64}])
 def test_features_of_blocks_are_of_whole_patches_of_units(other: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="shared features are of whole patches of units as they are"):

@@ -231,3 +231,19 @@ def test_strata_are_scored_apart(cohort: Dataset, fold: Fold, tmp_path: Path) ->
     found = strata_scores(moved, labels.target(), np.arange(10), 20)
 
     assert found == pytest.approx({"stroma": 1.0, "tumour": 1.0})
+
+
+@pytest.mark.parametrize("at_once", [1, 300, 10**6])
+def test_ssim_is_the_same_however_many_maps_are_looked_at_together(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, grid = np.random.default_rng(0), _grid(12)
+    m = rng.poisson(0.5, (len(grid), 5)).astype(np.float32)
+    m[:, 2] = 0.0
+    p = m + rng.normal(size=m.shape).astype(np.float32)
+    alone = np.concatenate([ssim_per_gene(p[:, [g]], m[:, [g]], grid) for g in range(5)])
+
+    monkeypatch.setattr("hdstbench.metrics.spatial.AT_ONCE", at_once)
+
+    np.testing.assert_array_equal(ssim_per_gene(p, m, grid), alone)
+    assert np.isnan(ssim_per_gene(p[:, [2]], m[:, [2]], grid)).all()

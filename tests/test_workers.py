@@ -1,12 +1,21 @@
 """What processes of a sweep are given, and what they do without."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from helpers import type_command
 
+from hdstbench.data.card import Dataset
+from hdstbench.data.prepare import prepare_slide
+from hdstbench.sweep import local
+from hdstbench.sweep.cell import Cell
+from hdstbench.sweep.options import Options
+from hdstbench.sweep.plan import plan_cells, plan_job
+from hdstbench.sweep.setting import set_models
 from hdstbench.sweep.worker import THREADS, start_worker
 
 
@@ -61,12 +70,59 @@ def test_workers_get_one_thread_each_and_ours_are_left_alone(monkeypatch: pytest
 
 
 def test_a_worker_that_imports_ahead_still_takes_what_comes() -> None:
-    """Models that are not there or end Python are told of by their cells, not here."""
+    """Models that are not there are told of by their cells, not here."""
     worker = start_worker(("no-such-model", "ridge"))
     worker.pipe.send(None)  # nothing to do
     worker.process.join(60)
 
     assert worker.process.exitcode == 0
+
+
+def test_what_is_imported_ahead_is_what_the_models_need(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom hdstbench.sweep.worker import _import_ahead\n"
+        "_import_ahead(sys.argv[1:])\nprint('torch' in sys.modules, 'timm' in sys.modules)"
+    )
+
+    def imported(*models: str) -> str:
+        words = [sys.executable, "-c", script, *models]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert imported("mean", "no-such-model") == "False False"
+    assert imported("mean", "ridge") == "True True"
+
+
+@pytest.fixture
+def cell(cohort: Dataset, tmp_path: Path) -> Cell:
+    """The mean on one fold of the small cohort."""
+    options = Options(models=("mean",), recipe="tiny", output=str(tmp_path / "out"))
+    job = plan_job(cohort, "16um", options)
+    resolution = cohort.card.resolution("16um")
+    folders = {one.id: prepare_slide(cohort, one, resolution) for one in cohort.card.samples}
+    cells = plan_cells(job, set_models(["mean"], "tiny", options), folders, options, "cpu")
+    return next(one for one in cells if one.record.model == "mean")
+
+
+def test_a_worker_that_was_started_before_takes_the_first_cell(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = start_worker(("mean",))
+    monkeypatch.setattr(local, "start_worker", lambda: pytest.fail("another worker was started"))
+
+    events = list(local.run_cells([cell], 1, started=started))
+
+    assert [e.record.status for e in events if e.record] == ["ok"]
+    assert not started.process.is_alive()
+
+
+def test_one_that_died_while_it_waited_is_replaced(cell: Cell) -> None:
+    started = start_worker(("mean",))
+    started.process.kill()
+    started.process.join(10)
+
+    events = list(local.run_cells([cell], 1, started=started))
+
+    assert [e.record.status for e in events if e.record] == ["ok"]
 
 
 def test_a_worker_that_is_not_needed_is_gone_at_once_and_for_good() -> None:

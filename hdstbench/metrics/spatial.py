@@ -80,7 +80,8 @@ def ssim_per_gene(predicted: FloatArray, measured: FloatArray, grid: IntArray) -
     full = _inner(there) > 1 - 0.5 / SIDE**2
     out = np.full(predicted.shape[1], np.nan)
     varied = np.flatnonzero(~_flat(measured))
-    for genes in np.array_split(varied, -(-len(varied) * there.size // AT_ONCE) or 1):
+    pieces = min(-(-len(varied) * there.size // AT_ONCE), len(varied))
+    for genes in np.array_split(varied, max(pieces, 1)):
         x, y = (np.zeros((len(genes), *shape)) for _ in range(2))
         x[:, rows, cols], y[:, rows, cols] = predicted[:, genes].T, measured[:, genes].T
         spread = np.ptp(measured[:, genes], axis=0).astype(np.float64)[:, None, None]

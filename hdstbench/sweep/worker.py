@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
@@ -65,6 +65,7 @@ def start_worker(models: Sequence[str] = ()) -> Worker:
     Args:
         models: What its cells will likely be of, names or `all`: it imports that while it waits.
     """
+    resource_tracker.ensure_running()  # it would let Ctrl-C through to the first process that is started
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, tuple(models)), daemon=True)
@@ -104,10 +105,10 @@ def _end_with_parent() -> None:
 
 def _serve(pipe: "Connection[Progress | Record | None, Cell | None]", models: Sequence[str]) -> None:
     _end_with_parent()
-    from hdstbench.sweep.cell import run_cell  # noqa: PLC0415 - not in the process that starts this one
-    from hdstbench.sweep.memory import limit_memory  # noqa: PLC0415
-
     try:
+        from hdstbench.sweep.cell import run_cell  # noqa: PLC0415 - not in the process that starts this one
+        from hdstbench.sweep.memory import limit_memory  # noqa: PLC0415
+
         _import_ahead(models)
         while (cell := pipe.recv()) is not None:
             if cell.record.device == "cpu":  # a GPU's driver maps more than there is
@@ -124,17 +125,18 @@ def _serve(pipe: "Connection[Progress | Record | None, Cell | None]", models: Se
 def _import_ahead(models: Sequence[str]) -> None:
     """Import models, and timm if any of them needs torch: seconds that the first cell then does not take.
 
-    What goes wrong here goes wrong again in a cell, which tells of it.
+    Other packages' models are left to their cells, which may fail. What goes wrong here goes wrong again in
+    a cell, which tells of it.
     """
-    from hdstbench.plugins.registry import found, load_model  # noqa: PLC0415
+    from hdstbench.plugins.registry import OWN, found, load_model, origin  # noqa: PLC0415
 
-    for name in found() if "all" in models else models:
-        with suppress(Exception, SystemExit):
-            load_model(name)
-    if "torch" in sys.modules:
-        from hdstbench.torchkit.compat import import_timm  # noqa: PLC0415
+    with suppress(Exception):
+        for name, point in found().items():
+            if (name in models or "all" in models) and origin(point).split(" ")[0] == OWN:
+                load_model(name)
+        if "torch" in sys.modules:
+            from hdstbench.torchkit.compat import import_timm  # noqa: PLC0415
 
-        with suppress(Exception):
             import_timm()
 
 

@@ -133,13 +133,16 @@ def _compute(slide: Slide, spec: FeatureSpec, context: RunContext, path: Path) -
 
 def _write_shared(encoder: Encoder, whole: Slide, spec: FeatureSpec, context: RunContext, part: Path) -> None:
     """Encode a block at a time."""
-    shape, done = (len(whole), encoder.width), 0
-    out = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
-    with _inference(context):
+    header = {"descr": "<f4", "fortran_order": False, "shape": (len(whole), encoder.width)}
+    with part.open("wb") as file, _inference(context):
+        np.lib.format.write_array_header_1_0(file, header)
+        start, done = file.tell(), 0
         for units, values in block_features(encoder, whole, context.device):
-            out[units], done = values, done + len(units)
+            for unit, row in zip(units.tolist(), values.astype("<f4"), strict=True):
+                file.seek(start + unit * row.nbytes)
+                file.write(row.tobytes())
+            done += len(units)
             context.report(Progress(share=done / len(whole), stage=f"features {whole.id}"))
-    out.flush()
 
 
 def _write_each(encoder: Encoder, whole: Slide, spec: FeatureSpec, context: RunContext, part: Path) -> None:

@@ -55,11 +55,16 @@ def block_features(encoder: Encoder, slide: Slide, device: str) -> Iterator[tupl
     if encoder.input_px:
         raise DataError(NO_MAP)
     for units in slide.blocks():
-        area = area_of(slide, units)
+        yield units, _encode_block(encoder, area_of(slide, units), slide.patch_px["unit"], device)
+
+
+def _encode_block(encoder: Encoder, area: Area, side: int, device: str) -> FloatArray:
+    with torch.inference_mode():
         maps = encoder.map(to_tensor(area.pixels[None], device))
         if maps is None:
             raise DataError(NO_MAP)
-        yield units, box_means(maps[0], area, slide.patch_px["unit"]).float().cpu().numpy()
+        with torch.autocast(device, enabled=False):  # shares of places stay exact
+            return np.asarray(box_means(maps[0].float(), area, side).cpu().numpy())
 
 
 def area_of(slide: Slide, units: IntArray) -> Area:

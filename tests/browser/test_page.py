@@ -206,6 +206,9 @@ def test_another_table_is_shown_by_its_button(opened: webdriver.Chrome) -> None:
     opened.execute_script("arguments[0].click()", buttons[1])
 
     assert by_id(opened, "title").text.startswith("simulated-55um")
+    # without a ranked model the intervals have the whole width, and no second axis whose ground hides them
+    assert opened.execute_script("return document.querySelectorAll('#ranks .points path').length") > 1
+    assert opened.execute_script("return document.querySelectorAll('#ranks .subplot').length") == 1
     assert [name.removesuffix(" ‡") for name in column(opened, "model")] != []
     assert "model-a" not in by_id(opened, "scores").text
 

@@ -52,12 +52,14 @@
       text: ranked.map((row) => `&nbsp;&nbsp;${row.standing.letters}`), textposition: "middle right",
       hoverinfo: "skip", cliponaxis: false,
     };
-    Plotly.react("ranks", [values, ...ranks, letters], layout({
+    // the second axis is there for ranks alone: its ground would lie over points that have the whole width
+    const right = ranked.length ? { xaxis2: { domain: [0.66, 1], title: { text: "rank" }, range: [0.5, ranked.length + 0.9],
+      tick0: 1, dtick: Math.max(1, Math.ceil(ranked.length / 6)) } } : {};
+    Plotly.react("ranks", ranked.length ? [values, ...ranks, letters] : [values], layout({
       height: 90 + 28 * names.length,
       margin: { l: 8, r: 30, t: 8, b: 48 },
       xaxis: { domain: [0, ranked.length ? 0.58 : 1], title: { text: "pcc_gene" }, zeroline: true, nticks: 5 },
-      xaxis2: { domain: [0.66, 1], title: { text: "rank" }, range: [0.5, ranked.length + 0.9],
-        tick0: 1, dtick: Math.max(1, Math.ceil(ranked.length / 6)), visible: ranked.length > 0 },
+      ...right,
       yaxis: { automargin: true, categoryorder: "array", categoryarray: names, range: [-0.6, names.length - 0.4] },
     }), SETTINGS);
   };
