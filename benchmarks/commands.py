@@ -60,7 +60,11 @@ def loops() -> Iterator[Row]:
         out = Path(folder) / "steps.json"
         words = ("--models", "st-net,his-to-gene", "--units", "64", "--repeats", "2")
         _script("steps.py", *words, "-o", str(out))
-        for row in json.loads(out.read_text())["rows"]:
+        rows = json.loads(out.read_text())["rows"]
+        if len(rows) < len(words[1].split(",")):
+            message = f"steps.py measured {len(rows)} of {words[1]}"
+            raise RuntimeError(message)
+        for row in rows:
             ratio = row["loop_s"] / row["bare_s"]
             yield Row(
                 what=f"an epoch of {row['model']} ({row['units']} bins of 16 um)",

@@ -128,6 +128,15 @@ def functions() -> Iterator[Row]:
         yield target.row(seconds)
 
 
+def _measured(part: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+    """Rows of a part; one that says so where it fails, so that nothing is dropped in silence."""
+    try:
+        yield from part()
+    except (subprocess.CalledProcessError, RuntimeError, AssertionError) as error:
+        print(error, flush=True)
+        yield Row(what=f"{part.__name__}: FAILED", against="", ratio=float("nan"), must=0)
+
+
 def render(rows: Sequence[Row], minutes: float) -> str:
     """The page."""
     day = datetime.now(UTC).date()
@@ -163,7 +172,7 @@ def main() -> None:
     for part in (functions, *ALL):
         if not chosen or part.__name__ in chosen:
             started = time.perf_counter()
-            for row in part():
+            for row in _measured(part):
                 print(" | ".join(row.cells()), flush=True)
                 rows.append(row)
             print(f"({part.__name__}: {time.perf_counter() - started:.0f} s)", flush=True)

@@ -81,10 +81,10 @@ def main() -> None:
     one, two = found[1], found[2]
     cells = one["cells"]
     walls, inside = (one[k] / two[k] for k in ("wall", "cells_s"))
-    print(f"one worker {one['wall']:.1f} s, two {two['wall']:.1f} s: {walls:.2f}x ({cells} cells)")
-    print(f"from the first cell to the last: {one['cells_s']:.1f} s, {two['cells_s']:.1f} s: {inside:.2f}x")
+    print(f"one worker {one['wall']:.1f} s, two {two['wall']:.1f} s: {walls:.3f}x ({cells} cells)")
+    print(f"from the first cell to the last: {one['cells_s']:.1f} s, {two['cells_s']:.1f} s: {inside:.3f}x")
     a_cell, once = one["beside"], one["wall"] - one["cells_s"]
-    print(f"beside fitting and predicting: {a_cell:.2f} s a cell ({a_cell / 60:.1%} of a one-minute cell)")
+    print(f"beside fitting and predicting: {a_cell:.2f} s a cell ({a_cell / 60:.3%} of a one-minute cell)")
     print(f"before the first cell and after the last: {once:.1f} s")
 
 
