@@ -97,8 +97,8 @@ def authors_loop() -> Iterator[Row]:
         _script("authors_loop.py", "--half", "-o", str(out))
         found = json.loads(out.read_text())
     yield Row(
-        what=f"the authors' MagNet loop, rebuilt: {found['bins']} bins of 8 um",
-        against="the same bins in `common`",
+        what=f"a step of the authors' MagNet loop, rebuilt: {found['bins']} bins of 8 um",
+        against="a step of `common` with the same bins",
         ratio=sum(found["theirs"]) / sum(found["ours"]),
         must=5,
         most=False,
