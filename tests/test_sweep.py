@@ -229,7 +229,7 @@ def test_predictions_outlive_scores_that_fail_and_are_not_fitted_again(
 ) -> None:
     cell = replace(ridge_cell, folder=tmp_path / "cell")
     with monkeypatch.context() as broken:
-        broken.setattr("hdstbench.sweep.cell.score_fold", lambda *_: 1 / 0)
+        broken.setattr("hdstbench.sweep.score.score_fold", lambda *_: 1 / 0)
         record = run_cell(cell, lambda _: None)
     monkeypatch.setattr("hdstbench.sweep.cell.load_model", lambda _: pytest.fail("fitted again"))
 
