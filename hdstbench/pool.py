@@ -1,5 +1,6 @@
 """Independent calls in several processes, given up at once when one fails or the user stops them."""
 
+import ctypes
 import math
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 from hdstbench.errors import DataError
 
+PR_SET_PDEATHSIG = 1
 ASKED, PATIENCE_S = 4, 5.0
 """How often a process is asked to leave, and how long it may then clean up, before it is killed."""
 
@@ -76,6 +78,13 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
 
 def _leave_when_told() -> None:
     signal.signal(signal.SIGTERM, _WORKER.leave)
+    end_with_parent(signal.SIGTERM)
+
+
+def end_with_parent(sent: signal.Signals) -> None:
+    """Have the system send a signal to this process when its parent ends, even if that was killed (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, sent)
 
 
 def _end(pool: ProcessPoolExecutor) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -100,3 +102,30 @@ def test_calls_end_when_nobody_listens_any_more(tmp_path: Path) -> None:
 
     assert time.monotonic() - began < 30
     assert [p.name for p in tmp_path.iterdir()] == ["quick"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path, how: signal.Signals) -> None:
+    """Even if that was killed; what they had half-made is gone."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux tells a process that its parent has ended")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\n"
+        "from test_pool import work\nfrom hdstbench.pool import run_all\n"
+        "if __name__ == '__main__':\n"
+        "    list(run_all(work, {n: (Path(sys.argv[1]), n, 60.0) for n in ('a', 'b')}))\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    process = subprocess.Popen([sys.executable, script, tmp_path], env=env)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*.part")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(tmp_path.glob("*.part"))
+
+    process.send_signal(how)
+    process.wait(10)
+    while list(tmp_path.glob("*.part")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    assert [p.name for p in tmp_path.iterdir()] == ["script.py"]

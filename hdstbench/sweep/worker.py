@@ -1,6 +1,5 @@
 """A worker process: runs cells one after the other, tells how they go, and may be killed."""
 
-import ctypes
 import os
 import signal
 import sys
@@ -13,13 +12,14 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
+from hdstbench.pool import end_with_parent
+
 if TYPE_CHECKING:  # heavy: a worker is started before the command that it works for has imported them
     from hdstbench.plugins.plugin import Progress
     from hdstbench.records import Record
     from hdstbench.sweep.cell import Cell
 
 PATIENCE_S = 5.0
-PR_SET_PDEATHSIG = 1
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 """Without it, products on a GPU may differ from run to run; it costs 32 MB of its memory."""
@@ -97,14 +97,8 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_parent() -> None:
-    """Ask the system to kill this process when the main one ends, even if that was killed (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _serve(pipe: "Connection[Progress | Record | None, Cell | None]", models: Sequence[str]) -> None:
-    _end_with_parent()
+    end_with_parent(signal.SIGKILL)
     try:
         from hdstbench.sweep.cell import run_cell  # noqa: PLC0415 - not in the process that starts this one
         from hdstbench.sweep.memory import limit_memory  # noqa: PLC0415
