@@ -6,7 +6,7 @@
     python benchmarks/capture_area.py prepare FOLDER    read, and prepare sampled blocks with their pixels
     python benchmarks/capture_area.py scanpy FOLDER     scanpy.read_10x_h5 of the same file, to compare
 
-The last needs scanpy, which is no dependency: run it with an environment of its own. Counts are drawn
+The last needs scanpy, which the extra `bench` brings. Counts are drawn
 without any pattern; only their number and layout are those of a real slide (P2 CRC: 546 k bins in tissue,
 488 UMI and 393 genes a bin).
 """
