@@ -4,7 +4,7 @@ Pictures and maps are compared under quarter turns and flips only: at any other 
 scanned twice looks different. Pseudobulks know no angle, so they alone can tell then.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal, TypeAlias, get_args
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from hdstbench.arrays import FloatArray, IntArray
 from hdstbench.data.fingerprint import FINE, Fingerprint
+from hdstbench.data.moved import best_moved
 
 Grid: TypeAlias = npt.NDArray[Any]
 Verdict: TypeAlias = Literal[
@@ -40,7 +41,6 @@ MIN_COUNT, MIN_GENES = 10, 50
 """Genes with fewer counts in either slide say more about depth than about the tissue; fewer genes than
 that say nothing."""
 SHOWN = 10
-MIN_OVERLAP = 0.5
 
 _TURNS = ("as it is", "turned left by 90 degrees", "turned by 180 degrees", "turned right by 90 degrees")
 
@@ -89,25 +89,28 @@ def find_duplicates(slides: Sequence[Fingerprint]) -> list[Pair]:
 
 def compare(a: Fingerprint, b: Fingerprint) -> Pair:
     """Compare two slides under the eight rotations and flips of the square; no other angle is tried."""
-    (genes_a, genes_b), fine = _genes(a, b), FINE
-    tissue = (a.tissue, b.tissue)
-    blocks = tuple(t.repeat(fine, axis=0).repeat(fine, axis=1) for t in tissue)
-    best, found, number = -np.inf, (0.0, 0.0), 0
-    for i in range(8):
-        image = _best((_turn(a.dark, i), b.dark), (_turn(blocks[0], i), blocks[1]), fine)
-        masks = (_turn(tissue[0], i), tissue[1])
-        maps = _best((_turn(a.umi, i), b.umi), masks, 1)
-        if genes_a.shape[-1]:
-            maps = (maps + _best((_turn(genes_a, i), genes_b), masks, 1)) / 2
-        if image + maps > best:
-            best, found, number = image + maps, (image, maps), i
-    move = _TURNS[number % 4] + (", mirrored" if number >= 4 else "")  # noqa: PLR2004
-    return Pair(first=a.id, second=b.id, image=found[0], maps=found[1], bulk=_bulk(a.bulk, b.bulk), move=move)
+    blocks = tuple(t.repeat(FINE, axis=0).repeat(FINE, axis=1) for t in (a.tissue, b.tissue))
+    image = best_moved((_turns(a.dark[..., None]), _turns(blocks[0])), (b.dark[..., None], blocks[1]), FINE)
+    of_a, of_b = _turns(a.tissue), b.tissue
+    maps = best_moved((_turns(a.umi[..., None]), of_a), (b.umi[..., None], of_b), 1)
+    genes_a, genes_b = _genes(a, b)
+    if genes_a.shape[-1]:
+        maps = (maps + best_moved((_turns(genes_a), of_a), (genes_b, of_b), 1)) / 2
+    best = int(np.argmax(image + maps))
+    return Pair(
+        first=a.id,
+        second=b.id,
+        image=float(image[best]),
+        maps=float(maps[best]),
+        bulk=_bulk(a.bulk, b.bulk),
+        move=_TURNS[best % 4] + (", mirrored" if best >= 4 else ""),  # noqa: PLR2004
+    )
 
 
-def _turn(a: Grid, number: int) -> Grid:
-    turned = np.rot90(a, number % 4)
-    return np.asarray(turned[:, ::-1] if number >= 4 else turned)  # noqa: PLR2004
+def _turns(a: Grid) -> Grid:
+    """The four quarter turns of a map, and their mirrors: [8, ...]."""
+    turned = [np.rot90(a, number) for number in range(4)]
+    return np.stack([*turned, *(one[:, ::-1] for one in turned)])
 
 
 def _genes(a: Fingerprint, b: Fingerprint) -> tuple[FloatArray, FloatArray]:
@@ -121,35 +124,14 @@ def _genes(a: Fingerprint, b: Fingerprint) -> tuple[FloatArray, FloatArray]:
     return of_a[..., order], of_b[..., order]
 
 
-def _best(maps: tuple[Grid, Grid], masks: tuple[Grid, Grid], reach: int) -> float:
-    """The highest mean correlation if one map is moved by up to `reach` cells; 0 without overlap."""
-    found = [0.0]
-    for (ours, theirs), (a, b) in zip(_moved(maps, reach), _moved(masks, reach), strict=True):
-        both = a & b
-        if both.sum() >= MIN_OVERLAP * max(masks[0].sum(), masks[1].sum(), 1):
-            found.append(_correlation(ours[both], theirs[both]))
-    return max(found)
-
-
-def _moved(pair: tuple[Grid, Grid], reach: int) -> Iterator[tuple[Grid, Grid]]:
-    size = len(pair[0])
-    for dy in range(-reach, reach + 1):
-        for dx in range(-reach, reach + 1):
-            here = tuple(slice(max(0, d), size + min(0, d)) for d in (dy, dx))
-            there = tuple(slice(max(0, -d), size + min(0, -d)) for d in (dy, dx))
-            yield pair[0][here], pair[1][there]
-
-
-def _correlation(a: FloatArray, b: FloatArray) -> float:
-    """Pearson over cells, mean over layers; a constant layer counts 0."""
-    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-    norm = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
-    return float(np.mean((a * b).sum(axis=0) / np.where(norm > 0, norm, np.inf)))
-
-
 def _bulk(a: dict[str, int], b: dict[str, int]) -> float:
-    shared = [(a[g], b[g]) for g in a if g in b and a[g] >= MIN_COUNT and b[g] >= MIN_COUNT]
-    if len(shared) < MIN_GENES:
+    """Pearson of log counts over shared genes that have enough of them in both; 0 where they are few."""
+    genes = list(a) if a.keys() == b.keys() else [gene for gene in a if gene in b]
+    counts = [np.fromiter(map(of.__getitem__, genes), np.float64, len(genes)) for of in (a, b)]
+    enough = np.minimum(*counts) >= MIN_COUNT
+    if enough.sum() < MIN_GENES:
         return 0.0
-    logs = np.log(np.array(shared, np.float64))
-    return _correlation(logs[:, 0], logs[:, 1])
+    x, y = (np.log(of[enough]) for of in counts)
+    x, y = x - x.mean(), y - y.mean()
+    norm = np.sqrt((x * x).sum() * (y * y).sum())
+    return float((x * y).sum() / norm) if norm > 0 else 0.0
