@@ -1,14 +1,14 @@
 """Read and prepare a simulated capture area of full size, and tell the peak memory.
 
-    python benchmarks/capture_area.py make FOLDER       write it: 838 x 838 bins of 8 um, 250 M counts;
+    python benchmarks/capture_area.py make FOLDER       write it: 838 x 838 bins of 8 um, 214 M non-zeros;
                                                         --side N for N x N bins
     python benchmarks/capture_area.py read FOLDER       totals of all bins, and counts of 36,000 at random
     python benchmarks/capture_area.py prepare FOLDER    read, and prepare sampled blocks with their pixels
     python benchmarks/capture_area.py scanpy FOLDER     scanpy.read_10x_h5 of the same file, to compare
 
 The last needs scanpy, which the extra `bench` brings. Counts are drawn
-without any pattern; only their number and layout are those of a real slide (P2 CRC: 546 k bins in tissue,
-488 UMI and 393 genes a bin).
+without any pattern, and repeat after 50,000 bins; only their number and layout are those of a real slide (P2
+CRC: 546 k bins in tissue, 488 UMI and 393 genes a bin, 214 M non-zeros).
 """
 
 import argparse
@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-SIDE, GENES, GENES_A_BIN = 838, 18_085, 520
+SIDE, GENES, GENES_A_BIN = 838, 18_085, 450
 MPP = 0.2738
 BIN_PX = 8 / MPP
-STEP = 5_000
+STEP, PIECES = 5_000, 10
 CHOSEN = 36_000
 """As many as are prepared of a whole capture area."""
 MATRIX = "outs/binned_outputs/square_008um/filtered_feature_bc_matrix.h5"
@@ -48,9 +48,9 @@ def make(folder: Path, side: int = SIDE, genes_a_bin: int = GENES_A_BIN) -> None
     )
     rng = np.random.default_rng(0)
     bins = rng.permutation(np.flatnonzero(tissue))
-    print(f"{len(bins):,} bins")
     with h5py.File(place / "filtered_feature_bc_matrix.h5", "w") as file:
         _write(file, bins, (side, genes_a_bin), rng)
+        print(f"{len(bins):,} bins, {file['matrix/data'].shape[0]:,} non-zeros")
 
 
 def _write(file: "h5py.File", bins: np.ndarray, sizes: tuple[int, int], rng: np.random.Generator) -> None:  # noqa: F821
@@ -65,15 +65,15 @@ def _write(file: "h5py.File", bins: np.ndarray, sizes: tuple[int, int], rng: np.
     indices = group.create_dataset("indices", (0,), "i8", shuffle=True, **packed)
     indptr = [np.zeros(1, np.int64)]
     share = np.cumsum(np.exp(rng.normal(0, 1.2, GENES)))
-    for start in range(0, len(bins), STEP):
-        count = len(bins[start : start + STEP])
-        gene = np.searchsorted(share / share[-1], rng.random((count, genes_a_bin)))
-        key, times = np.unique(gene + np.arange(count)[:, None] * GENES, return_counts=True)
+    pieces = [_piece(share / share[-1], genes_a_bin, rng) for _ in range(PIECES)]
+    for number, start in enumerate(range(0, len(bins), STEP)):
+        times, gene, ends = pieces[number % PIECES]
+        ends = ends[: len(bins) - start]
         held = indptr[-1][-1]
-        for dataset, values in ((data, times), (indices, key % GENES)):
-            dataset.resize((held + len(values),))
-            dataset[held:] = values
-        indptr.append(held + np.searchsorted(key, np.arange(1, count + 1) * GENES))
+        for dataset, values in ((data, times), (indices, gene)):
+            dataset.resize((held + ends[-1],))
+            dataset[held:] = values[: ends[-1]]
+        indptr.append(held + ends)
     group["indptr"] = np.concatenate(indptr)
     group["barcodes"] = np.array(barcodes(8, *np.divmod(bins, side)), "S21")
     group["shape"] = np.array([GENES, len(bins)], "i4")
@@ -81,6 +81,15 @@ def _write(file: "h5py.File", bins: np.ndarray, sizes: tuple[int, int], rng: np.
     for name, values in {"id": names, "name": names, "feature_type": ["Gene Expression"] * GENES}.items():
         group[f"features/{name}"] = np.array(values, "S")
     group["features/genome"] = np.array(["simulated"] * GENES, "S")
+
+
+def _piece(
+    share: np.ndarray, genes_a_bin: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts and genes of the non-zeros of some bins, and where each bin ends."""
+    gene = np.searchsorted(share, rng.random((STEP, genes_a_bin)))
+    key, times = np.unique(gene + np.arange(STEP)[:, None] * GENES, return_counts=True)
+    return times, key % GENES, np.searchsorted(key, np.arange(1, STEP + 1) * GENES)
 
 
 def read(folder: Path) -> None:

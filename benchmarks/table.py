@@ -1,7 +1,7 @@
 """One table of what is fast and what is not, each figure a ratio within one run: `make bench`.
 
-Runs the functions of `benchmarks/test_speed.py` and the commands of `benchmarks/commands.py`, and prints each
-against what the design asks for; `-o` writes it too. Targets that are missed are shown like the others.
+Runs the functions of `test_speed.py` and `test_statistics.py` and the commands of `commands.py`, and prints
+each against what the design asks for; `-o` writes it too. Targets that are missed are shown like the others.
 """
 
 import argparse
@@ -20,6 +20,9 @@ from pathlib import Path
 from commands import ALL, Row
 
 HERE = Path(__file__).parent
+WALL = "wall time: "
+PAIRS = 48
+"""Of parts that a ceiling correlates: six splits of one pair of halves, six of quarters, one beyond depth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def _over(name: str, other: str, times: float = 1.0) -> Callable[[Mapping[str, f
 def _patches(layout: str, least: float) -> list[Target]:
     plain, decode, copy = (f"test_patches_{end}[{layout}]" for end in ("openslide", "decode", "copy"))
     ours = f"test_patches_{layout}"
-    what = f"patches of 112 px, {layout}"
+    what = f"patches of 112 px, {layout}: CPU time"
     return [
         Target(what, "one OpenSlide.read_region a bin", _over(plain, ours), least),
         Target(what, "decoding the touched tiles alone", _over(ours, decode), 1.5, most=True),
@@ -82,11 +85,23 @@ TARGETS = [
         4,
         most=True,
     ),
+    Target(
+        "a bootstrap of 2,000 draws of blocks, 5,929 units x 250 genes",
+        "correlating the drawn units (20 draws, times 100)",
+        _over("test_bootstrap_plain", "test_bootstrap", 100),
+        10,
+    ),
+    Target(
+        "ceilings of 5,929 units x 250 genes, with their errors",
+        "each pair of parts correlated with each of 40 groups left out (one pair, times 48)",
+        _over("test_ceilings_plain", "test_ceilings", PAIRS),
+        5,
+    ),
     *_patches("random", 4),
     Target(
-        "patches of 112 px, random, by one thread",
+        "patches of 112 px, random, by one thread: wall time",
         "by two threads",
-        _over("test_patches_random", "test_patches_random_threads"),
+        _over(f"{WALL}test_patches_random", f"{WALL}test_patches_random_threads"),
         1.6,
     ),
     *_patches("dense", 10),
@@ -111,19 +126,23 @@ TARGETS = [
 
 
 def measure_functions() -> dict[str, float]:
-    """Seconds of the fastest round of each benchmark by name."""
+    """Seconds of the fastest round of each benchmark by name: of patches CPU seconds, of others wall time.
+
+    What is compared by two threads has its wall time too, its name after `WALL`.
+    """
+    seconds = _timed("not patches or patches_random")
+    cpu = _timed("patches and not threads", "--benchmark-timer=time.process_time")
+    return {**seconds, **{f"{WALL}{name}": value for name, value in seconds.items()}, **cpu}
+
+
+def _timed(chosen: str, *words: str) -> dict[str, float]:
+    """Seconds of the fastest round of chosen benchmarks by name."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "speed.json"
-        words = [
-            "-m",
-            "pytest",
-            "-q",
-            str(HERE / "test_speed.py"),
-            "--benchmark-only",
-            "-p",
-            "no:cacheprovider",
-        ]
-        subprocess.run([sys.executable, *words, f"--benchmark-json={out}"], check=True)
+        files = (str(HERE / name) for name in ("test_speed.py", "test_statistics.py"))
+        asked = ("-q", "-k", chosen, "--benchmark-only", "-p", "no:cacheprovider", *words)
+        command = [sys.executable, "-m", "pytest", *files, *asked, f"--benchmark-json={out}"]
+        subprocess.run(command, check=True)
         found = json.loads(out.read_text())["benchmarks"]
     return {one["name"]: float(one["stats"]["min"]) for one in found}
 

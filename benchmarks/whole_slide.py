@@ -1,8 +1,8 @@
-"""Time and memory of `hdstbench predict` on pictures of two sizes: `python benchmarks/whole_slide.py`.
+"""Time and memory of `hdstbench predict` on pictures of three sizes: `python benchmarks/whole_slide.py`.
 
-The control `stain`, kept by a small simulated sweep, predicts every bin of 16 um of two simulated pictures at
-0.5 um a pixel, tiled JPEG, the second four times as large. Peak memory is that of the process and its largest
-child, as the system counts it.
+The control `stain`, kept by a small simulated sweep, predicts every bin of 16 um of three simulated pictures
+at 0.5 um a pixel, tiled JPEG. Peak memory is that of the process and its largest child, as the system counts
+it.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import tifffile
 from scipy import ndimage
 
 MPP, TILE = 0.5, 256
-SIDES = (12, 24)
+SIDES = (12, 21, 30)
 """Of the pictures, tiles."""
 
 
