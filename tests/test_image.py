@@ -1,5 +1,6 @@
 """Images of every kind give the same pixels, white outside, and no aliasing."""
 
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from helpers import test_data
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -190,6 +191,7 @@ def test_small_pictures_of_space_ranger_are_refused_by_name(tmp_path: Path, name
 
 
 @given(st.integers(0, 10**6), st.integers(1, 40))
+@example(seed=359, count=2)
 @settings(max_examples=150, deadline=None)
 def test_a_tiled_picture_with_wrong_bytes_is_read_or_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, seed: int, count: int
@@ -213,6 +215,28 @@ def test_a_tiled_picture_with_wrong_bytes_is_read_or_refused_in_one_line(
         refused = str(error)
 
     assert len(refused.splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("tag", "message"),
+    [
+        ("TileLength", r"says its tiles have 32 x 4,294,967,280 px; wanted at most 178,956,970 px a tile"),
+        ("TileByteCounts", r"tile 0 cannot be decoded \(\d+ of 4294967280 bytes\); fetch it again"),
+    ],
+)
+def test_a_damaged_directory_asks_for_no_more_memory_than_there_is(
+    tmp_path: Path, tag: str, message: str
+) -> None:
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, np.zeros((20, 30, 3), np.uint8), tile=(32, 32), photometric="rgb")
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags[tag].offset
+    content = bytearray(path.read_bytes())
+    content[place + 2 : place + 12] = struct.pack("<HII", 4, 1, 2**32 - 16)
+    path.write_bytes(content)
+
+    with pytest.raises(DataError, match=message):
+        open_image(path).window(0, 0, 10, 10)
 
 
 def test_memory_of_decoded_tiles_is_bounded_however_large_they_are(

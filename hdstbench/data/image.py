@@ -181,6 +181,10 @@ def _check_tiles(path: Path, page: tifffile.TiffPage) -> None:
     if not whole or min(len(page.dataoffsets), len(page.databytecounts)) < tiles:
         msg = f"{path} breaks off before its pixels; fetch it again"
         raise DataError(msg)
+    if wide * tall * RGB > MAX_BYTES:
+        found, most = f"{wide:,} x {tall:,} px", f"{MAX_BYTES // RGB:,} px"
+        msg = f"{path} says its tiles have {found}; wanted at most {most} a tile; fetch it again"
+        raise DataError(msg)
 
 
 class FlatImage(SlideImage):
@@ -337,7 +341,8 @@ class TiledImage(SlideImage):
         offset, count = self._page.dataoffsets[index], self._page.databytecounts[index]
         if count == 0:  # a tile that was never written
             return np.full((self._page.tilelength, self._page.tilewidth, RGB), WHITE, np.uint8)
-        data = os.pread(self._tiff.filehandle.fileno(), count, offset)
+        file = self._tiff.filehandle.fileno()
+        data = os.pread(file, min(count, os.fstat(file).st_size), offset)
         if len(data) == count:
             with contextlib.suppress(Exception):  # every codec has errors of its own
                 tile, _, shape = self._page.decode(data, index, jpegtables=self._page.jpegtables)
