@@ -192,6 +192,9 @@ def test_small_pictures_of_space_ranger_are_refused_by_name(tmp_path: Path, name
 
 @given(st.integers(0, 10**6), st.integers(1, 40))
 @example(seed=359, count=2)
+@example(seed=231061, count=7)
+@example(seed=160096, count=1)
+@example(seed=497, count=38)
 @settings(max_examples=150, deadline=None)
 def test_a_tiled_picture_with_wrong_bytes_is_read_or_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, seed: int, count: int

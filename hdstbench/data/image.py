@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import struct
 import threading
 import warnings
 from collections import OrderedDict
@@ -21,6 +22,8 @@ from hdstbench.errors import DataError, MissingError
 
 WHITE = 255
 TILES_KEPT = 256
+UNREADABLE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, struct.error)
+"""What readers of pictures raise on damaged files."""
 MAX_BYTES = 2**29
 """Of decoded tiles that are kept while squares are read in order."""
 MAX_UPSAMPLING = 1.15
@@ -74,10 +77,10 @@ def open_image(path: Path) -> SlideImage:
         if path.suffix.lower() in FLAT:
             return PictureImage(path)
         return VendorImage(path)
-    except (OSError, ValueError, IndexError, TypeError, tifffile.TiffFileError) as error:
+    except UNREADABLE as error:
         if isinstance(error, DataError):
             raise
-        msg = f"{path} is not a readable image: {str(error) or type(error).__name__}"
+        msg = f"{path} is not a readable image: {' '.join(str(error).split()) or type(error).__name__}"
         raise DataError(msg) from error
 
 
@@ -166,6 +169,11 @@ def check_page(path: Path, page: tifffile.TiffPage) -> None:
     Raises:
         DataError: If a page is something else; says what.
     """
+    sizes = (page.imagewidth, page.imagelength, page.tilewidth, page.tilelength, page.samplesperpixel)
+    if not all(isinstance(size, int) for size in sizes):  # a damaged directory holds anything
+        kinds = ", ".join(type(size).__name__ for size in sizes)
+        msg = f"{path}: its directory has {kinds} where sizes in pixels are wanted; fetch it again"
+        raise DataError(msg)
     rgb = page.dtype == np.uint8 and page.samplesperpixel >= RGB and page.planarconfig == 1
     if not rgb or page.photometric not in COLOURS:
         kind = getattr(page.photometric, "name", page.photometric)
