@@ -288,11 +288,13 @@ def _first_step(words: str) -> float:
 
 def workers() -> Iterator[Row]:
     """Two workers of one thread each against one, and what the runner adds to a cell."""
-    said = _script("workers.py", *("-m", "his-to-gene", "--seeds", "0,1", "--warm", "mean", "-n", "1"))
+    said = _script(
+        "workers.py", *("-m", "his-to-gene", "--seeds", "0,1", "--folds", "0,1", "--warm", "mean", "-n", "1")
+    )
     (wall, inside), share = re.findall(r": ([\d.]+)x", said), _number(r"a cell \(([\d.]+)%", said)
     for what, ratio in (
         ("cells of a sweep, from the first one's start to the last one's end", inside),
-        ("a sweep of two minutes with its start and its tables", wall),
+        ("a sweep of a minute and a half with its start and its tables", wall),
     ):
         yield Row(
             what=f"throughput of two workers, one thread each: {what}",

@@ -2,7 +2,7 @@
 
     python benchmarks/magnet_cache.py [-o FILE.json]
 
-ResNet-50 on all levels, official recipe, 32 simulated bins of 16 um of one block at 112, 224 and
+ResNet-50 on all levels, official recipe, 16 simulated bins of 16 um of one block at 112, 224 and
 512 px: patches are cut, the loss goes forward and backward, the optimiser steps. Features are
 computed anew either once for each spot and region of a batch, or, as a loader that gives every bin its three
 patches does, once for each bin.
@@ -30,7 +30,7 @@ from hdstbench_magnet.config import MagNetConfig
 from hdstbench_magnet.model import MagNet
 
 Anew = Callable[[Batch], None]
-BINS, FEW = 32, 8
+BINS, FEW = 16, 8
 
 
 def epoch(model: MagNet, train: list[Slide], optimiser: torch.optim.Optimizer, anew: Anew) -> float:

@@ -19,7 +19,7 @@ import tifffile
 from scipy import ndimage
 
 MPP, TILE = 0.5, 256
-SIDES = (12, 21, 30)
+SIDES = (10, 18, 26)
 """Of the pictures, tiles."""
 
 

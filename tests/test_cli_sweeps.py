@@ -54,12 +54,14 @@ def test_a_preset_runs_to_a_table_of_its_own(
     assert f"```\nhdstbench {typed}\n```" in text
 
 
-def test_magnet_runs_at_2_um_too(cohort_folder: Path, tmp_path: Path, own_cache: Path) -> None:
-    words = "run -m magnet,shuffled-ridge -d demo -r 2um --recipe tiny --folds 0"
+def test_magnet_runs_at_2_um_too(tmp_path: Path, own_cache: Path) -> None:
+    simulate = "data simulate --slides 2 --size-mm 0.3 -o demo"
+    run = "run -m magnet,shuffled-ridge -d demo/dataset.toml -r 2um --recipe tiny --folds 0"
 
-    done = type_command(*words.split(), cwd=tmp_path, cache=own_cache, data=cohort_folder.parent)
+    for words in (simulate, run):
+        done = type_command(*words.split(), cwd=tmp_path, cache=own_cache)
+        assert done.returncode == 0, done.stdout + done.stderr
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    table = pd.read_csv(tmp_path / "runs/default/demo-2um.csv").set_index("model")
+    table = pd.read_csv(tmp_path / "runs/default/simulated-2um.csv").set_index("model")
     assert table["failed"].isna().all()
     assert table.loc["magnet", "pcc_gene"] == table.loc["magnet", "pcc_gene"]  # a number
