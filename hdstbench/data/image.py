@@ -18,12 +18,16 @@ from PIL import Image
 from typing_extensions import override
 
 from hdstbench.arrays import FloatArray, IntArray, Pixels
-from hdstbench.errors import DataError, MissingError
+from hdstbench.errors import DataError, HdstError, MissingError, one_line
 
 WHITE = 255
 TILES_KEPT = 256
-UNREADABLE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, struct.error)
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, SyntaxError),
+    *(RuntimeError, struct.error),
+)
 """What readers of pictures raise on damaged files."""
+SIZES = ("imagewidth", "imagelength", "tilewidth", "tilelength", "samplesperpixel")
 MAX_BYTES = 2**29
 """Of decoded tiles that are kept while squares are read in order."""
 MAX_UPSAMPLING = 1.15
@@ -71,16 +75,27 @@ def open_image(path: Path) -> SlideImage:
             "made from, or rename it if it is that"
         )
         raise DataError(msg)
-    try:
+    with readable(path):
         if path.suffix.lower() in TIFF:
             return _open_tiff(path)
         if path.suffix.lower() in FLAT:
             return PictureImage(path)
         return VendorImage(path)
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say in one line what a reader of pictures raises on a damaged file.
+
+    Raises:
+        DataError: In the place of what it raised.
+    """
+    try:
+        yield
+    except HdstError:
+        raise
     except UNREADABLE as error:
-        if isinstance(error, DataError):
-            raise
-        msg = f"{path} is not a readable image: {' '.join(str(error).split()) or type(error).__name__}"
+        msg = f"{path} is not a readable image: {one_line(error) or type(error).__name__}"
         raise DataError(msg) from error
 
 
@@ -163,16 +178,24 @@ class ArrayImage(SlideImage):
         return np.asarray(self._pixels[y : y + height, x : x + width])
 
 
+def bytes_at(tiff: tifffile.TiffFile, count: int, offset: int) -> bytes:
+    """So many bytes of a file, or what there is of them; a damaged directory may ask for anything."""
+    file = tiff.filehandle.fileno()
+    with contextlib.suppress(TypeError, OverflowError):  # no whole number, or none of 64 bits
+        if count > 0 and offset >= 0:
+            return os.pread(file, min(count, os.fstat(file).st_size), offset)
+    return b""
+
+
 def check_page(path: Path, page: tifffile.TiffPage) -> None:
     """Refuse what is no 8-bit RGB.
 
     Raises:
         DataError: If a page is something else; says what.
     """
-    sizes = (page.imagewidth, page.imagelength, page.tilewidth, page.tilelength, page.samplesperpixel)
-    if not all(isinstance(size, int) for size in sizes):  # a damaged directory holds anything
-        kinds = ", ".join(type(size).__name__ for size in sizes)
-        msg = f"{path}: its directory has {kinds} where sizes in pixels are wanted; fetch it again"
+    strange = [name for name in SIZES if not isinstance(getattr(page, name), int)]
+    if strange:
+        msg = f"{path}: {', '.join(strange)} in its directory is no number; it is damaged, fetch it again"
         raise DataError(msg)
     rgb = page.dtype == np.uint8 and page.samplesperpixel >= RGB and page.planarconfig == 1
     if not rgb or page.photometric not in COLOURS:
@@ -191,7 +214,7 @@ def _check_tiles(path: Path, page: tifffile.TiffPage) -> None:
         raise DataError(msg)
     if wide * tall * RGB > MAX_BYTES:
         found, most = f"{wide:,} x {tall:,} px", f"{MAX_BYTES // RGB:,} px"
-        msg = f"{path} says its tiles have {found}; wanted at most {most} a tile; fetch it again"
+        msg = f"{path} says its tiles have {found}; wanted at most {most} a tile; fetch or tile it again"
         raise DataError(msg)
 
 
@@ -349,8 +372,7 @@ class TiledImage(SlideImage):
         offset, count = self._page.dataoffsets[index], self._page.databytecounts[index]
         if count == 0:  # a tile that was never written
             return np.full((self._page.tilelength, self._page.tilewidth, RGB), WHITE, np.uint8)
-        file = self._tiff.filehandle.fileno()
-        data = os.pread(file, min(count, os.fstat(file).st_size), offset)
+        data = bytes_at(self._tiff, count, offset)
         if len(data) == count:
             with contextlib.suppress(Exception):  # every codec has errors of its own
                 tile, _, shape = self._page.decode(data, index, jpegtables=self._page.jpegtables)

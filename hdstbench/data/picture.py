@@ -8,7 +8,7 @@ import tifffile
 
 from hdstbench.data.crop import read_crop
 from hdstbench.data.facts import Line
-from hdstbench.data.image import FLAT, TIFF, open_image
+from hdstbench.data.image import FLAT, TIFF, UNREADABLE, open_image, readable
 from hdstbench.errors import DataError
 
 PLACEHOLDER_UM = 25_400 / 96
@@ -63,11 +63,8 @@ def image_facts(path: Path) -> ImageFacts:
         msg = f"{path} is a folder; wanted the file of the full-resolution H&E"
         raise DataError(msg)
     image, crop = open_image(path), read_crop(path)
-    try:
+    with readable(path):
         kind, levels, tag = _describe(path)
-    except (OSError, ValueError, TypeError, tifffile.TiffFileError) as error:
-        msg = f"{path} is not a readable image: {error}"
-        raise DataError(msg) from error
     x, y = crop.corner.tolist()
     return ImageFacts(
         path=path,
@@ -106,7 +103,7 @@ def _describe_tiff(path: Path) -> tuple[str, int, float | None]:
 
 def _levels(tiff: tifffile.TiffFile) -> int:
     """How many there are; one where the other pages cannot be read, since patches are cut from the first."""
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, IndexError, RuntimeError):
+    with contextlib.suppress(*UNREADABLE, AttributeError):
         return max(len(tiff.series[0].levels), 1 + sum(_is_reduced(p) for p in tiff.pages))
     return 1
 

@@ -1,7 +1,6 @@
 """Read a picture of any kind from top to bottom, a band of rows at a time."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,19 @@ from PIL import JpegImagePlugin, PngImagePlugin
 from typing_extensions import override
 
 from hdstbench.arrays import Pixels
-from hdstbench.data.image import FLAT, REFUSED, RGB, TIFF, WHITE, SlideImage, check_page, on_white, open_image
+from hdstbench.data.image import (
+    FLAT,
+    REFUSED,
+    RGB,
+    TIFF,
+    WHITE,
+    SlideImage,
+    bytes_at,
+    check_page,
+    on_white,
+    open_image,
+    readable,
+)
 from hdstbench.errors import DataError, MissingError
 
 BAND = 512
@@ -59,13 +70,8 @@ def open_rows(path: Path) -> Rows:
     suffix, small = path.suffix.lower(), REFUSED.search(path.name)
     if small or suffix not in (*TIFF, *FLAT):
         return ImageRows(open_image(path))  # which refuses what is small by name
-    try:
+    with readable(path):
         return WholeRows(path) if suffix in FLAT else _open_tiff(path)
-    except (OSError, ValueError, TypeError, SyntaxError, IndexError, tifffile.TiffFileError) as error:
-        if isinstance(error, DataError):
-            raise
-        msg = f"{path} is not a readable image: {str(error) or type(error).__name__}"
-        raise DataError(msg) from error
 
 
 def _open_tiff(path: Path) -> Rows:
@@ -148,7 +154,7 @@ class _TiffRows(Rows):
         return self._page.imagewidth, self._page.imagelength
 
     def _bytes(self, count: int, offset: int, row: int) -> bytes:
-        data = os.pread(self._tiff.filehandle.fileno(), count, offset)
+        data = bytes_at(self._tiff, count, offset)
         if len(data) != count:
             raise DataError(self._broken(row, f"{len(data)} of {count} bytes are there"))
         return data
