@@ -28,7 +28,7 @@ CHOSEN = 36_000
 MATRIX = "outs/binned_outputs/square_008um/filtered_feature_bc_matrix.h5"
 
 
-def make(folder: Path, side: int = SIDE, genes_a_bin: int = GENES_A_BIN) -> None:
+def make(folder: Path, side: int = SIDE) -> None:
     """Write the 8 um bins of one capture area and an image of the right size."""
     import h5py
     import tifffile
@@ -49,14 +49,12 @@ def make(folder: Path, side: int = SIDE, genes_a_bin: int = GENES_A_BIN) -> None
     rng = np.random.default_rng(0)
     bins = rng.permutation(np.flatnonzero(tissue))
     with h5py.File(place / "filtered_feature_bc_matrix.h5", "w") as file:
-        _write(file, bins, (side, genes_a_bin), rng)
+        _write(file, bins, side, rng)
         print(f"{len(bins):,} bins, {file['matrix/data'].shape[0]:,} non-zeros")
 
 
-def _write(file: "h5py.File", bins: np.ndarray, sizes: tuple[int, int], rng: np.random.Generator) -> None:  # noqa: F821
+def _write(file: "h5py.File", bins: np.ndarray, side: int, rng: np.random.Generator) -> None:  # noqa: F821
     from hdstbench.simulate.tenx import barcodes
-
-    side, genes_a_bin = sizes
 
     file.attrs["software_version"] = "spaceranger-3.1.1"
     group = file.create_group("matrix")
@@ -65,7 +63,7 @@ def _write(file: "h5py.File", bins: np.ndarray, sizes: tuple[int, int], rng: np.
     indices = group.create_dataset("indices", (0,), "i8", shuffle=True, **packed)
     indptr = [np.zeros(1, np.int64)]
     share = np.cumsum(np.exp(rng.normal(0, 1.2, GENES)))
-    pieces = [_piece(share / share[-1], genes_a_bin, rng) for _ in range(PIECES)]
+    pieces = [_piece(share / share[-1], rng) for _ in range(PIECES)]
     for number, start in enumerate(range(0, len(bins), STEP)):
         times, gene, ends = pieces[number % PIECES]
         ends = ends[: len(bins) - start]
@@ -83,11 +81,9 @@ def _write(file: "h5py.File", bins: np.ndarray, sizes: tuple[int, int], rng: np.
     group["features/genome"] = np.array(["simulated"] * GENES, "S")
 
 
-def _piece(
-    share: np.ndarray, genes_a_bin: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _piece(share: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts and genes of the non-zeros of some bins, and where each bin ends."""
-    gene = np.searchsorted(share, rng.random((STEP, genes_a_bin)))
+    gene = np.searchsorted(share, rng.random((STEP, GENES_A_BIN)))
     key, times = np.unique(gene + np.arange(STEP)[:, None] * GENES, return_counts=True)
     return times, key % GENES, np.searchsorted(key, np.arange(1, STEP + 1) * GENES)
 
@@ -139,11 +135,10 @@ def main() -> None:
     parser.add_argument("what", choices=("make", "read", "prepare", "scanpy"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--side", type=int, default=SIDE, help="bins along the side that `make` writes")
-    parser.add_argument("--genes", type=int, default=GENES_A_BIN, help="draws of a gene a bin, of `make`")
     asked = parser.parse_args()
     began = time.perf_counter()
     if asked.what == "make":
-        make(asked.folder, asked.side, asked.genes)
+        make(asked.folder, asked.side)
     else:
         {"read": read, "prepare": prepare, "scanpy": scanpy}[asked.what](asked.folder)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -292,9 +292,10 @@ def workers() -> Iterator[Row]:
         "workers.py", *("-m", "his-to-gene", "--seeds", "0,1", "--folds", "0,1", "--warm", "mean", "-n", "1")
     )
     (wall, inside), share = re.findall(r": ([\d.]+)x", said), _number(r"a cell \(([\d.]+)%", said)
+    seconds = _number(r"one worker ([\d.]+) s", said)
     for what, ratio in (
         ("cells of a sweep, from the first one's start to the last one's end", inside),
-        ("a sweep of a minute and a half with its start and its tables", wall),
+        (f"a sweep of {seconds:.0f} seconds, with its start and its tables", wall),
     ):
         yield Row(
             what=f"throughput of two workers, one thread each: {what}",

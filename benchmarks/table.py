@@ -93,7 +93,7 @@ TARGETS = [
     ),
     Target(
         "ceilings of 5,929 units x 250 genes, with their errors",
-        "each pair of parts correlated with each of 40 groups left out (one pair, times 48)",
+        "correlating each pair of parts, with each of 40 groups left out too (one pair, times 48)",
         _over("test_ceilings_plain", "test_ceilings", PAIRS),
         5,
     ),
