@@ -5,8 +5,8 @@ each patch a PNG of its own that is opened, turned and normalised on its own; a 
 bins is made for each batch; each spot and region tile of the slide, 2,500 and 500 of them, goes through graph
 and transformer in every step, over dense adjacencies. The network has the released sizes. Ours cuts patches
 from the slide, has the features of spots and regions cached, and takes along those of its batch alone. Both
-train ResNet-50 on the same simulated bins of 8 um, patches of 112 px, 250 genes. `--half` takes half of the
-bins and half of the tiles.
+train ResNet-50 on the same simulated bins of 8 um, patches of 112 px, 250 genes. `--part N` takes one in N
+of the bins and of the tiles.
 """
 
 import argparse
@@ -155,15 +155,14 @@ def our_step(model: MagNet, slide: Slide, optimiser: torch.optim.Optimizer) -> S
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--half", action="store_true", help="half of the bins and of the tiles")
+    parser.add_argument("--part", type=int, default=1, help="take one in so many of the bins and the tiles")
     parser.add_argument("-o", type=Path, help="JSON file for the seconds")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        slide, sides = slides(folder, "8um")[0], TILES
-        if given.half:
-            slide = slide.take(np.arange(len(slide) // 2))
-            sides = {name: (a, b // 2) for name, (a, b) in TILES.items()}
+        slide = slides(folder, "8um")[0]
+        slide = slide.take(np.arange(len(slide) // given.part))
+        sides = {name: (a, b // given.part) for name, (a, b) in TILES.items()}
         model = trained(slide, folder)
         optimiser = torch.optim.SGD(model.net.parameters(), lr=1e-4, momentum=0.9)
         ours = our_step(model, slide, optimiser)
