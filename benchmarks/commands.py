@@ -124,7 +124,7 @@ def whole_slide() -> Iterator[Row]:
         small, middle, large = json.loads(out.read_text())
     more, some = (b["units"] - a["units"] for a, b in ((middle, large), (small, middle)))
     yield Row(
-        what=f"`hdstbench predict`: seconds that each of {more:,} more bins of 16 um adds",
+        what=f"`hdstbench predict`: CPU time that each of {more:,} more bins of 16 um adds",
         against=f"what each of the {some:,} before them added (1 is linear)",
         ratio=(large["seconds"] - middle["seconds"]) / more * some / (middle["seconds"] - small["seconds"]),
         must=1.1,

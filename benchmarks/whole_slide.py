@@ -1,8 +1,7 @@
 """Time and memory of `hdstbench predict` on pictures of three sizes: `python benchmarks/whole_slide.py`.
 
 The control `stain`, kept by a small simulated sweep, predicts every bin of 16 um of three simulated pictures
-at 0.5 um a pixel, tiled JPEG. Peak memory is that of the process and its largest child, as the system counts
-it.
+at 0.5 um a pixel, tiled JPEG. Seconds are CPU time, peak memory that of the process and its largest child.
 """
 
 import argparse
@@ -11,7 +10,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +17,8 @@ import tifffile
 from scipy import ndimage
 
 MPP, TILE = 0.5, 256
-SIDES = (10, 18, 26)
-"""Of the pictures, tiles."""
+SIDES, ROUNDS = (8, 14, 20), 2
+"""Of the pictures, tiles; the faster of two rounds counts."""
 
 
 def draw(path: Path, side: int) -> None:
@@ -37,8 +35,7 @@ def draw(path: Path, side: int) -> None:
 
 
 def hdstbench(words: str, folder: Path) -> tuple[float, float]:
-    """Run a command; its seconds and peak MB."""
-    began = time.perf_counter()
+    """Run a command; CPU seconds of it and its children, and peak MB."""
     process = subprocess.Popen(
         [sys.executable, "-m", "hdstbench", *words.split()], cwd=folder, stdout=subprocess.DEVNULL
     )
@@ -46,7 +43,7 @@ def hdstbench(words: str, folder: Path) -> tuple[float, float]:
     if status:
         message = f"hdstbench {words} ended with {os.waitstatus_to_exitcode(status)}"
         raise RuntimeError(message)
-    return time.perf_counter() - began, used.ru_maxrss / 1024
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
 def main() -> None:
@@ -62,8 +59,9 @@ def main() -> None:
         model = next(folder.glob("kept/*/16um/stain")).relative_to(folder)
         for side in SIDES:
             draw(folder / f"{side}.tif", side)
-            words = f"predict -m {model} -s {side}.tif --mpp {MPP} --tissue all -o {side}.h5ad"
-            seconds, peak = hdstbench(words, folder)
+            words = f"predict -m {model} -s {side}.tif --mpp {MPP} --tissue all -o {side}"
+            rounds = [hdstbench(f"{words}-{number}.h5ad", folder) for number in range(ROUNDS)]
+            seconds, peak = (min(each) for each in zip(*rounds, strict=True))
             units = round(side * TILE * MPP / 16) ** 2
             rows.append({"units": units, "seconds": seconds, "peak_mb": peak})
             print(f"{units:,} bins: {seconds:.1f} s, peak {peak:.0f} MB", flush=True)
